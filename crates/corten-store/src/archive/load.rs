@@ -1,0 +1,332 @@
+//! How images are read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use corten_oci::digest::{DiffId, Digest, HashingReader};
+use corten_oci::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
+use corten_oci::limits;
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_sys::file;
+
+use super::files::{Files, Limited, Opened, decompress};
+use super::{
+    ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, DOCKER_MANIFEST, DockerImage, OCI_INDEX,
+    OCI_LAYOUT, OciLayout, blob_path,
+};
+use crate::error::StoreError;
+use crate::images::Image;
+use crate::layer::Layer;
+use crate::store::{Inner, Store};
+
+/// Indexes in indexes: one for the layout and one per image that has several platforms.
+const INDEX_DEPTH_MAX: u32 = 4;
+
+/// What small streams may grow to whatever the ratio says: gzip's header alone has 18 bytes.
+const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
+
+/// What to take from an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Which image of an index.
+    pub platform: Platform,
+    /// The most bytes that the archive may have, uncompressed.
+    pub limit_bytes: u64,
+}
+
+impl LoadOptions {
+    /// Takes images for a platform, with the largest archive that images could need.
+    pub fn new(platform: Platform) -> Self {
+        Self { platform, limit_bytes: limits::LAYER_BYTES_MAX }
+    }
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The image.
+    pub image: Image,
+    /// The names that the archive gave it, and that it now has.
+    pub references: Vec<Reference>,
+}
+
+/// Loads all images of a tar: an OCI layout or a Docker archive, as it is or compressed by gzip or
+/// zstd. The tar is copied into the store's `tmp/` first, since its parts come in any order.
+pub fn load(
+    store: &Store,
+    archive: &mut dyn Read,
+    options: &LoadOptions,
+) -> Result<Vec<Loaded>, StoreError> {
+    let path = store.run(Inner::temporary)?;
+    let loaded = store.run(|inner| {
+        let file = spool(inner, &path, archive, options.limit_bytes)?;
+        Loader { store, files: Files::in_tar(file)?, options }.all()
+    });
+    let removed = store.run(|inner| Ok(inner.fs().remove_tree(&path)?));
+    let loaded = loaded?;
+    removed?;
+    Ok(loaded)
+}
+
+/// Loads all images of an OCI layout in a directory.
+pub fn load_directory(
+    store: &Store,
+    path: &Path,
+    options: &LoadOptions,
+) -> Result<Vec<Loaded>, StoreError> {
+    store.run(|_| Loader { store, files: Files::in_directory(path)?, options }.all())
+}
+
+/// Copies the archive, decompressed, into a file that can be read in any order.
+fn spool(
+    inner: &Arc<Inner>,
+    path: &Path,
+    archive: &mut dyn Read,
+    limit_bytes: u64,
+) -> Result<File, StoreError> {
+    let plain = decompress(archive).map_err(StoreError::Source)?;
+    let mut limited = Limited::new(plain, limit_bytes);
+    let spooled = inner.fs().create_new(path, 0o600)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match limited.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                inner.fs().write(&spooled, path, buffer.get(..count).unwrap_or_default())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if limited.exceeded => return Err(StoreError::TooLarge { limit_bytes }),
+            Err(source) => return Err(StoreError::Source(source)),
+        }
+    }
+    Ok(file::open(path)?)
+}
+
+struct Loader<'a> {
+    store: &'a Store,
+    files: Files,
+    options: &'a LoadOptions,
+}
+
+/// An image of the archive whose documents have been checked.
+struct Pending {
+    config: Vec<u8>,
+    parsed: ImageConfig,
+    /// The files of the layers, with the digest that they must have, if it is known.
+    layers: Vec<(String, Option<Digest>)>,
+    annotations: BTreeMap<String, String>,
+    references: Vec<Reference>,
+}
+
+impl Loader<'_> {
+    fn all(&self) -> Result<Vec<Loaded>, StoreError> {
+        let pending = if self.files.open(OCI_LAYOUT)?.is_some() {
+            self.oci()?
+        } else if self.files.open(DOCKER_MANIFEST)?.is_some() {
+            self.docker()?
+        } else {
+            let reason = format!("it has neither `{OCI_LAYOUT}` nor `{DOCKER_MANIFEST}`");
+            return Err(StoreError::Archive { reason });
+        };
+        let mut loaded = Vec::new();
+        for pending in pending {
+            loaded.push(self.image(pending)?);
+        }
+        Ok(loaded)
+    }
+
+    /// Stores an image: first all layers, then the image, then its names.
+    fn image(&self, pending: Pending) -> Result<Loaded, StoreError> {
+        let diff_ids = &pending.parsed.rootfs.diff_ids;
+        if diff_ids.len() != pending.layers.len() {
+            let (config, layers) = (diff_ids.len(), pending.layers.len());
+            return Err(StoreError::LayersDiffer { config, layers });
+        }
+        if diff_ids.len() > limits::LAYERS_MAX {
+            return Err(StoreError::Archive { reason: "an image has too many layers".to_owned() });
+        }
+        let mut layers = Vec::new();
+        for (diff_id, (name, digest)) in diff_ids.iter().zip(&pending.layers) {
+            layers.push(self.layer(diff_id, name, *digest)?);
+        }
+        let image = self.store.put_image_bytes(&pending.config, &layers, &pending.annotations)?;
+        for reference in &pending.references {
+            self.store.tag(reference, &image.id)?;
+        }
+        Ok(Loaded { image, references: pending.references })
+    }
+
+    fn layer(
+        &self,
+        diff_id: &DiffId,
+        name: &str,
+        digest: Option<Digest>,
+    ) -> Result<Layer, StoreError> {
+        if let Some(layer) = self.store.layer_pinned(diff_id)? {
+            return Ok(layer);
+        }
+        let Opened { content, size } = self.open(name)?;
+        let mut stored = HashingReader::new(content);
+        let limit_bytes = size
+            .saturating_mul(limits::EXPANSION_RATIO_MAX)
+            .clamp(EXPANSION_FLOOR_BYTES, limits::LAYER_BYTES_MAX);
+        let layer = {
+            let plain = decompress(&mut stored).map_err(StoreError::Source)?;
+            let mut limited = Limited::new(plain, limit_bytes);
+            let imported = self.store.import_layer(&mut limited, Some(*diff_id));
+            if limited.exceeded {
+                return Err(StoreError::TooLarge { limit_bytes });
+            }
+            imported?
+        };
+        // A decompressor may stop before the end of the file.
+        io::copy(&mut stored, &mut io::sink()).map_err(StoreError::Source)?;
+        match (digest, stored.finish().0) {
+            (Some(expected), found) if expected != found => {
+                Err(StoreError::DigestMismatch { expected, found })
+            }
+            _ => Ok(layer),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Opened, StoreError> {
+        let missing = || StoreError::Archive { reason: format!("`{name}` is missing") };
+        self.files.open(name)?.ok_or_else(missing)
+    }
+
+    fn oci(&self) -> Result<Vec<Pending>, StoreError> {
+        let layout = self.document(OCI_LAYOUT, limits::CONFIG_BYTES_MAX)?;
+        let layout: OciLayout = serde_json::from_slice(&layout).map_err(|source| {
+            StoreError::ArchiveDocument { name: OCI_LAYOUT.to_owned(), source }
+        })?;
+        if !layout.image_layout_version.starts_with("1.") {
+            let reason = format!("its layout version is `{}`", layout.image_layout_version);
+            return Err(StoreError::Archive { reason });
+        }
+        let index = self.document(OCI_INDEX, limits::MANIFEST_BYTES_MAX)?;
+        let index = Index::parse(&index).map_err(|source| invalid(OCI_INDEX, source))?;
+        let mut images: BTreeMap<Digest, Pending> = BTreeMap::new();
+        let mut skipped = false;
+        for descriptor in &index.manifests {
+            let references = names(&descriptor.annotations);
+            match self.manifest(descriptor, 0)? {
+                Some((digest, mut pending)) => {
+                    pending.references = references;
+                    // An image is listed once for each of its names.
+                    match images.get_mut(&digest) {
+                        Some(image) => image.references.append(&mut pending.references),
+                        None => {
+                            images.insert(digest, pending);
+                        }
+                    }
+                }
+                None => skipped = true,
+            }
+        }
+        if images.is_empty() && skipped {
+            let platform = self.options.platform.to_string();
+            return Err(StoreError::ArchivePlatform { platform });
+        }
+        Ok(images.into_values().collect())
+    }
+
+    /// Goes from a descriptor to the manifest for the platform; `None` if there is none for it.
+    fn manifest(
+        &self,
+        descriptor: &Descriptor,
+        depth: u32,
+    ) -> Result<Option<(Digest, Pending)>, StoreError> {
+        if depth > INDEX_DEPTH_MAX {
+            return Err(StoreError::Archive { reason: "its indexes are too deep".to_owned() });
+        }
+        if media_type::is_index(&descriptor.media_type) {
+            let bytes = self.blob(&descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
+            let name = descriptor.digest.to_string();
+            let index = Index::parse(&bytes).map_err(|source| invalid(&name, source))?;
+            return match index.select(&self.options.platform) {
+                Some(selected) => self.manifest(selected, depth + 1),
+                // An index of one image may leave its platform to the configuration.
+                None => match index.manifests.as_slice() {
+                    [only] if only.platform.is_none() => self.manifest(only, depth + 1),
+                    _ => Ok(None),
+                },
+            };
+        }
+        if !media_type::is_manifest(&descriptor.media_type) || is_attestation(descriptor) {
+            return Ok(None);
+        }
+        let bytes = self.blob(&descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
+        let name = descriptor.digest.to_string();
+        let manifest = Manifest::parse(&bytes).map_err(|source| invalid(&name, source))?;
+        let is_image = matches!(
+            manifest.config.media_type.as_str(),
+            media_type::CONFIG | media_type::DOCKER_CONFIG
+        );
+        if !is_image {
+            return Ok(None);
+        }
+        let config = self.blob(&manifest.config.digest, limits::CONFIG_BYTES_MAX)?;
+        let name = manifest.config.digest.to_string();
+        let parsed = ImageConfig::parse(&config).map_err(|source| invalid(&name, source))?;
+        let layers = manifest.layers.iter();
+        let layers = layers.map(|l| (blob_path(&l.digest), Some(l.digest))).collect();
+        let annotations = manifest.annotations;
+        let references = Vec::new();
+        let pending = Pending { config, parsed, layers, annotations, references };
+        Ok(Some((descriptor.digest, pending)))
+    }
+
+    fn docker(&self) -> Result<Vec<Pending>, StoreError> {
+        let bytes = self.document(DOCKER_MANIFEST, limits::MANIFEST_BYTES_MAX)?;
+        let list: Vec<DockerImage> = serde_json::from_slice(&bytes).map_err(|source| {
+            StoreError::ArchiveDocument { name: DOCKER_MANIFEST.to_owned(), source }
+        })?;
+        let mut images = Vec::new();
+        for DockerImage { config: name, repo_tags, layers } in list {
+            let config = self.document(&name, limits::CONFIG_BYTES_MAX)?;
+            let parsed = ImageConfig::parse(&config).map_err(|source| invalid(&name, source))?;
+            let layers = layers.unwrap_or_default().into_iter().map(|name| (name, None)).collect();
+            let tags = repo_tags.unwrap_or_default();
+            let references = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+            let annotations = BTreeMap::new();
+            images.push(Pending { config, parsed, layers, annotations, references });
+        }
+        Ok(images)
+    }
+
+    fn document(&self, name: &str, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        let missing = || StoreError::Archive { reason: format!("`{name}` is missing") };
+        self.files.read(name, limit_bytes)?.ok_or_else(missing)
+    }
+
+    fn blob(&self, digest: &Digest, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        let bytes = self.document(&blob_path(digest), limit_bytes)?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::DigestMismatch { expected: *digest, found });
+        }
+        Ok(bytes)
+    }
+}
+
+fn invalid(name: &str, source: corten_oci::image::ParseError) -> StoreError {
+    StoreError::ArchiveImage { name: name.to_owned(), source }
+}
+
+/// BuildKit lists its attestations beside the images, for a platform that nobody has.
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    let unknown = descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
+    unknown || descriptor.annotations.contains_key("vnd.docker.reference.type")
+}
+
+/// Returns the names in annotations. The OCI one has only the tag with some tools and the whole name
+/// with others; a tag alone names nothing.
+fn names(annotations: &BTreeMap<String, String>) -> Vec<Reference> {
+    let full = annotations.get(ANNOTATION_IMAGE_NAME);
+    let short = annotations.get(ANNOTATION_REF_NAME).filter(|name| name.contains([':', '/']));
+    full.or(short).and_then(|name| name.parse().ok()).into_iter().collect()
+}

@@ -1,0 +1,96 @@
+//! The local content store: blobs, layers, images, references, build cache, leases, clean-up.
+//!
+//! Plain files below one directory, without a database and without a daemon. What this crate is not:
+//! it never fetches anything, mounts nothing and decides nothing about images.
+//!
+//! # Layout
+//!
+//! ```text
+//! ROOT/
+//!   FORMAT                       version and features; written last when a store is made
+//!   lock/gc                      see "Concurrency"
+//!   blobs/sha256/ab/cdef…        configurations, manifests and other content, by digest
+//!   layers/<diff id>/tree/       one layer as a directory, ready as an overlay lower directory
+//!   layers/<diff id>/meta.json   what is known about it
+//!   layers/<diff id>/recipe.zst  only for imported layers: everything of their tar but content
+//!   layers/<diff id>/aside/      only for odd imported layers: content that the tar replaces itself
+//!   images/<config hex>.json     an image: its manifest and layers
+//!   refs/<escaped name>.json     a name for an image
+//!   steps/ab/<key>.json          build cache: a step and the layer that it made
+//!   aux/<kind>/<key hex>         small caches; may vanish at any time
+//!   holds/<name>.json            what outlives processes: the layers of existing containers
+//!   leases/<id>                  what a live process uses; locked while it lives
+//!   tmp/<lease>/                 work in progress of that process
+//!   containers/                  belongs to the container commands
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A name outside `tmp/` appears only by rename of something complete. Files are synced before;
+//!    for layers see below. What is in `tmp/` may be deleted once its lease is dead.
+//! 2. The name of a blob is its digest and the name of a layer is its DiffID, so two processes that
+//!    make the same thing make the same name, and losing that race is success.
+//! 3. Bytes from outside are hashed while they are read and have a limit before they are read.
+//! 4. A layer's files never change once it has its name.
+//!
+//! # Durability of layers
+//!
+//! Syncing gigabytes would cost more than many a build step. So a layer with few and small files is
+//! synced when it is committed. A larger one is not: its `meta.json` (which is synced) says so and
+//! names the boot of the host. In the same boot the page cache is the truth, and a killed process
+//! loses nothing. In another boot the layer is proven before its first use by hashing it against its
+//! name; if power failed too early the proof fails and the layer is absent, which is a cache miss
+//! or an image that must be pulled or built again, never a torn file system. [`Store::settle`] makes
+//! everything durable when there is time.
+//!
+//! # Concurrency
+//!
+//! Any number of processes use a store at once. `lock/gc` is held shared in the short windows in
+//! which something appears or is pinned, and exclusively by [`Store::gc`] and [`Store::fsck`] while
+//! they decide. What a process uses is listed in its lease, whose lock the kernel releases when the
+//! process dies; collection keeps what live leases list and removes the leavings of dead ones.
+
+#![forbid(unsafe_code)]
+
+pub mod archive;
+mod aux;
+
+mod blobs;
+mod containers;
+mod error;
+mod fsck;
+mod gc;
+mod images;
+mod layer;
+mod layout;
+mod lease;
+mod recipe;
+mod refs;
+mod seal;
+mod snapshot;
+mod staging;
+mod steps;
+mod store;
+mod unpack;
+mod usage;
+mod walk;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use blobs::Expect;
+pub use containers::{Container, ContainerRecord, RunningContainer};
+pub use error::StoreError;
+pub use fsck::{FsckReport, Problem, Repair};
+pub use gc::{GcPolicy, GcReport};
+pub use images::Image;
+pub use layer::{Layer, LayerId, overlay_lowers};
+pub use lease::Lease;
+pub use refs::Tagged;
+pub use seal::Seal;
+pub use snapshot::{Links, Resolved, Snapshot, SnapshotEntry};
+pub use staging::Staging;
+pub use steps::{CacheKey, StepRecord};
+pub use store::{Host, Store, StoreOptions};
+pub use usage::Usage;

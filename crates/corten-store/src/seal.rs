@@ -1,0 +1,189 @@
+//! How a directory becomes a layer.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use corten_oci::digest::{DiffId, Hasher};
+use corten_oci::tree::TreePath;
+use corten_sys::beneath::{FileKind, Resolve, Root};
+use corten_sys::error::IoError;
+
+use crate::error::StoreError;
+use crate::layer::{Layer, META_VERSION, Meta};
+use crate::lease::Pin;
+use crate::recipe::Displaced;
+use crate::staging::Staging;
+use crate::store::{Inner, Store};
+use crate::walk::{self, Fix, Item, Marks, Totals};
+use crate::write::parent;
+
+/// A layer of so many files and directories at most is synced at once: a sync takes a third of a
+/// millisecond on a fast disk, so that this stays at a few milliseconds.
+const SYNCED_ENTRIES_MAX: u64 = 8;
+
+/// A layer of so many bytes at most is synced at once.
+const SYNCED_BYTES_MAX: u64 = 1 << 20;
+
+/// What sealing does besides making the layer canonical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal<'a> {
+    /// Later times become this one, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// Paths that are removed first, for example what was only mounted.
+    pub drop: &'a [&'a str],
+}
+
+impl Store {
+    /// Makes a staged directory a layer and protects it for the life of this handle.
+    ///
+    /// If the store already has a layer with that content, that one is returned and the staged
+    /// directory is removed. Nothing may change the directory during the call or after it.
+    pub fn commit(&self, staging: Staging, seal: &Seal<'_>) -> Result<Layer, StoreError> {
+        self.run(|inner| commit(inner, staging, seal))
+    }
+}
+
+fn commit(inner: &Arc<Inner>, staging: Staging, seal: &Seal<'_>) -> Result<Layer, StoreError> {
+    let root = Root::open(staging.tree())?;
+    for path in seal.drop {
+        remove(inner, &root, path)?;
+    }
+    let marks = Marks::new(inner.in_user_namespace);
+    let fix = Some(Fix { fs: inner.fs(), epoch: seal.epoch });
+    let items = walk::list(&root, marks, fix)?;
+    let mut hasher = Hasher::new();
+    let (totals, tar_bytes) = walk::write_tar(&root, &items, marks, fix, &mut hasher)?;
+    let sealed = Sealed {
+        diff_id: DiffId(hasher.finish()),
+        tar_bytes,
+        totals,
+        squashed_owners: 0,
+        recipe: None,
+    };
+    let items = is_small(&totals).then_some(items.as_slice());
+    place(inner, staging, &root, items, sealed)
+}
+
+/// A layer that is complete but for its name.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) diff_id: DiffId,
+    pub(crate) tar_bytes: u64,
+    pub(crate) totals: Totals,
+    pub(crate) squashed_owners: u64,
+    pub(crate) recipe: Option<Vec<Displaced>>,
+}
+
+/// Gives a layer its name, or finds that it has it already.
+pub(crate) fn place(
+    inner: &Arc<Inner>,
+    staging: Staging,
+    root: &Root,
+    items: Option<&[Item]>,
+    sealed: Sealed,
+) -> Result<Layer, StoreError> {
+    debug_assert!(staging.is_of(inner), "a staging directory belongs to the handle that made it");
+    let diff_id = sealed.diff_id;
+    {
+        let _window = inner.window()?;
+        if let Some(layer) = inner.layer(&diff_id)? {
+            inner.pin_own(Pin::Layer(diff_id))?;
+            return Ok(layer);
+        }
+    }
+    if let Some(items) = items {
+        sync(inner, root, items)?;
+    }
+    let meta = Meta {
+        version: META_VERSION,
+        diff_id,
+        tar_bytes: sealed.tar_bytes,
+        content_bytes: sealed.totals.content_bytes,
+        entries: sealed.totals.entries,
+        squashed_owners: sealed.squashed_owners,
+        created: inner.now(),
+        synced: items.is_some(),
+        boot_id: inner.host.boot_id.clone(),
+        recipe: sealed.recipe,
+    };
+    inner.fs().remove_tree(staging.work())?;
+    inner.put_meta(staging.folder(), &meta)?;
+    let target = inner.layout.layer(&diff_id);
+    let _window = inner.window()?;
+    inner.pin_own(Pin::Layer(diff_id))?;
+    match inner.fs().rename(staging.folder(), &target) {
+        Ok(()) => {
+            staging.done();
+            inner.fs().sync_dir(parent(&target))?;
+        }
+        Err(error) if error.is_already_exists() => {
+            // Either another process was faster, or what is there is the ruin of an earlier boot.
+            if inner.layer(&diff_id)?.is_none() {
+                inner.fs().rename(&target, &inner.temporary()?)?;
+                inner.fs().rename(staging.folder(), &target)?;
+                staging.done();
+                inner.fs().sync_dir(parent(&target))?;
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    inner.layer(&diff_id)?.ok_or(StoreError::LayerMissing(diff_id))
+}
+
+/// Returns true for a layer that is cheap to sync.
+pub(crate) fn is_small(totals: &Totals) -> bool {
+    totals.entries <= SYNCED_ENTRIES_MAX && totals.content_bytes <= SYNCED_BYTES_MAX
+}
+
+/// Syncs the files and directories of a small layer.
+fn sync(inner: &Inner, root: &Root, items: &[Item]) -> Result<(), StoreError> {
+    for item in items {
+        let path = Path::new(OsStr::from_bytes(&item.path));
+        match item.stat.kind {
+            FileKind::File | FileKind::Directory => {
+                inner.fs().sync(&root.open_file(path, Resolve::NoLinks)?, path)?;
+            }
+            // Other kinds are nothing but a name in their directory.
+            _ => {}
+        }
+    }
+    let top = root.open_file(Path::new(""), Resolve::NoLinks)?;
+    Ok(inner.fs().sync(&top, root.dir().path())?)
+}
+
+/// Removes a path in the staged directory; absence is success.
+fn remove(inner: &Inner, root: &Root, path: &str) -> Result<(), StoreError> {
+    let path = TreePath::clean(path.as_bytes())?;
+    if path.is_root() {
+        return Ok(());
+    }
+    let (dir, name) =
+        match root.parent(Path::new(OsStr::from_bytes(path.as_bytes())), Resolve::NoLinks) {
+            Ok(found) => found,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+    inner.fs().before("remove", dir.path())?;
+    Ok(dir.remove_tree(name)?)
+}
+
+/// A path through a link or a file does not exist in the layer itself.
+fn is_absent(error: &IoError) -> bool {
+    error.is_not_found() || error.is_not_a_directory() || corten_sys::beneath::is_escape(error)
+}
+
+/// Writes the canonical tar of a sealed directory.
+pub(crate) fn write_canonical(
+    tree: &Path,
+    in_user_namespace: bool,
+    out: &mut dyn Write,
+) -> Result<(), StoreError> {
+    let root = Root::open(tree)?;
+    let marks = Marks::new(in_user_namespace);
+    let items = walk::list(&root, marks, None)?;
+    walk::write_tar(&root, &items, marks, None, out)?;
+    Ok(())
+}

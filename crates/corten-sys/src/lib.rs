@@ -1,0 +1,21 @@
+//! What Corten asks of Linux; the only crate with unsafe code
+pub mod beneath;
+pub mod binary;
+pub mod caps;
+pub mod clock;
+pub mod command;
+pub mod datagram;
+pub mod error;
+pub mod file;
+pub mod fs;
+pub mod lock;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod process;
+pub mod random;
+pub mod seccomp;
+pub mod signals;
+pub mod socket;
+pub mod tty;
+pub mod userns;

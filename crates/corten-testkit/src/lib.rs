@@ -1,0 +1,30 @@
+//! What tests share: hermetic runs of the program, directories that are gone afterwards, a gate for
+//! tests that need rights, and a file system that fails on request.
+//!
+//! Nothing here is part of the program. The crate may use what the workspace's lints forbid
+//! elsewhere (raw processes, the environment), each place with its reason, so that tests need not.
+//!
+//! ```text
+//! context     TestContext: runs the built `corten` in a world of its own and compares what it says
+//! mask        what differs from run to run, replaced in one place
+//! privilege   require!: skips aloud, or fails where the need is demanded
+//! temp        TempDir: removed on drop, with odd modes and left mounts
+//! fault       FaultFs: fails the n-th change, for sweeps over every write
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod context;
+pub mod fault;
+pub mod mask;
+pub mod privilege;
+pub mod temp;
+
+pub use context::{Invocation, Output, TestContext};
+pub use privilege::Need;
+pub use temp::TempDir;
+
+/// Says something to the person who runs the tests.
+#[expect(clippy::print_stderr, reason = "the runner shows it beside the test")]
+pub(crate) fn say(text: &str) {
+    eprintln!("corten-testkit: {text}");
+}
