@@ -1,61 +1,73 @@
-//! The gates and tools of the workspace: `cargo xtask ci|tidy|gen|bench`.
+//! The gates and tools of the workspace.
 //!
-//! `ci` is the only gate, the same for people and for machines. Nothing here is part of the
-//! product.
+//! It is run as `cargo xtask COMMAND` and is no part of the program. It reads the environment,
+//! starts programs and writes files as any developer's script would: what it makes can be made
+//! again, so the rules that protect people's data do not hold here.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a tool of the workspace: it starts programs, reads the environment and prints"
-)]
+#![allow(clippy::disallowed_methods, reason = "a tool of developers, not a part of the program")]
 
 mod bench;
 mod ci;
-mod r#gen;
-mod process;
+mod generate;
+mod shell;
 mod tidy;
+mod ui;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask COMMAND
+const USAGE: &str = "\
+The gates and tools of Corten.
 
-commands:
-  ci                 every gate: format, clippy, tests, privileged tests, tidy, generated files
-  tidy [--ratchet]   layers, sizes and habits that clippy cannot see; --ratchet lowers the limits
-  gen [--check]      write docs/reference anew; --check only says whether it would change
-  bench [NAME…]      measure noop, change, run; beside docker and podman where they run
-                     --write puts the table into docs/benchmarks.md
+Usage: cargo xtask COMMAND
+
+  ci                 Everything that must hold before a change lands
+  tidy               The rules of the workspace that no compiler checks
+  tidy --shrink      Lower the ratchet to what the code needs by now; never raise it
+  gen                Write the pages of docs/reference that come from the program
+  gen --check        Fail if one of them is out of date
+  bench [WORK…]      Measure noop, change, run and base (all but base when none is named)
+    --against LIST   Peers to measure beside it: docker,podman (default: those that run)
+    --pairs N        How often each is measured (default: 20)
+    --write          Write docs/benchmarks.md
 ";
+
+/// Why a command failed, as one message for a developer.
+#[derive(Debug)]
+pub(crate) struct Failure(pub String);
+
+impl Failure {
+    /// Returns a function that puts what was attempted before an error, for `map_err`.
+    pub(crate) fn of<E: std::fmt::Display>(attempt: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let attempt = attempt.into();
+        move |error| Self(format!("failed to {attempt}: {error}"))
+    }
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let root = root();
-    let result = match words.as_slice() {
-        ["ci"] => ci::ci(&root),
-        ["tidy"] => tidy::tidy(&root, false),
-        ["tidy", "--ratchet"] => tidy::tidy(&root, true),
-        ["gen"] => r#gen::write(&root, false),
-        ["gen", "--check"] => r#gen::write(&root, true),
-        ["bench", rest @ ..] => bench::bench(&root, rest),
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match result {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
+        Err(Failure(message)) => {
+            ui::error(&message);
             ExitCode::FAILURE
         }
     }
 }
 
-/// The workspace: the directory above this crate.
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_owned()
+fn run(arguments: &[&str]) -> Result<(), Failure> {
+    let root = shell::workspace_root()?;
+    match arguments {
+        [] | ["help" | "-h" | "--help"] => {
+            ui::line(USAGE.trim_end());
+            Ok(())
+        }
+        ["ci"] => ci::run(&root),
+        ["tidy"] => tidy::run(&root),
+        ["tidy", "--shrink"] => tidy::shrink(&root),
+        ["gen"] => generate::write(&root),
+        ["gen", "--check"] => generate::check(&root),
+        ["bench", options @ ..] => bench::run(&root, options),
+        _ => Err(Failure(format!("unknown command `{}`\n\n{USAGE}", arguments.join(" ")))),
+    }
 }

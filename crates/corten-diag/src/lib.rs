@@ -19,3 +19,6 @@ pub use diagnostic::{Diagnostic, Label, Severity};
 pub use event::{Collect, Event, Outcome, Reporter, Silent, StepId, Stream, Unit};
 pub use source::{Position, SourceFile};
 pub use span::{Span, Spanned};
+
+#[cfg(test)]
+mod tests;

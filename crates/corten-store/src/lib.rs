@@ -57,6 +57,7 @@ mod aux;
 
 mod blobs;
 mod containers;
+mod emit;
 mod error;
 mod fsck;
 mod gc;

@@ -11,13 +11,14 @@ use corten_oci::tree::TreePath;
 use corten_sys::beneath::{FileKind, Resolve, Root};
 use corten_sys::error::IoError;
 
+use crate::emit::{self, Source, Totals};
 use crate::error::StoreError;
 use crate::layer::{Layer, META_VERSION, Meta};
 use crate::lease::Pin;
 use crate::recipe::Displaced;
 use crate::staging::Staging;
 use crate::store::{Inner, Store};
-use crate::walk::{self, Fix, Item, Marks, Totals};
+use crate::walk::{self, Fix, Item, Marks};
 use crate::write::parent;
 
 /// A layer of so many files and directories at most is synced at once: a sync takes a third of a
@@ -55,7 +56,8 @@ fn commit(inner: &Arc<Inner>, staging: Staging, seal: &Seal<'_>) -> Result<Layer
     let fix = Some(Fix { fs: inner.fs(), epoch: seal.epoch });
     let items = walk::list(&root, marks, fix)?;
     let mut hasher = Hasher::new();
-    let (totals, tar_bytes) = walk::write_tar(&root, &items, marks, fix, &mut hasher)?;
+    let source = Source { root: &root, marks, fix };
+    let (totals, tar_bytes) = emit::write_tar(source, &items, &mut hasher)?;
     let sealed = Sealed {
         diff_id: DiffId(hasher.finish()),
         tar_bytes,
@@ -184,6 +186,6 @@ pub(crate) fn write_canonical(
     let root = Root::open(tree)?;
     let marks = Marks::new(in_user_namespace);
     let items = walk::list(&root, marks, None)?;
-    walk::write_tar(&root, &items, marks, None, out)?;
+    emit::write_tar(Source { root: &root, marks, fix: None }, &items, out)?;
     Ok(())
 }

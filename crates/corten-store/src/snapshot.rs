@@ -202,15 +202,10 @@ impl Resolved {
 
     /// Returns the extended attributes that belong to the image, of files and directories.
     pub fn xattrs(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
-        let mut buffer = Vec::new();
         let mut keep = |name: &[u8]| is_kept(name);
         let found = match (self.stat.kind, self.level.as_ref().and_then(|l| l.parts.first())) {
-            (FileKind::File, _) => {
-                beneath::xattrs(self.open()?, &self.host_path, &mut buffer, &mut keep)?
-            }
-            (_, Some(part)) => {
-                beneath::xattrs(part.dir.as_ref(), &self.host_path, &mut buffer, &mut keep)?
-            }
+            (FileKind::File, _) => beneath::xattrs(self.open()?, &self.host_path, &mut keep)?,
+            (_, Some(part)) => beneath::xattrs(part.dir.as_ref(), &self.host_path, &mut keep)?,
             _ => Vec::new(),
         };
         Ok(found.into_iter().collect())

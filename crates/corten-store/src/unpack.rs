@@ -20,13 +20,14 @@ use corten_sys::clock::Timestamp;
 use corten_sys::error::IoError;
 use corten_sys::file;
 
+use crate::emit::Totals;
 use crate::error::StoreError;
 use crate::layer::Layer;
 use crate::recipe::{Displaced, Recorder};
 use crate::seal::{self, Sealed};
 use crate::staging;
 use crate::store::{Inner, Store};
-use crate::walk::{self, Marks, Totals, is_kept};
+use crate::walk::{self, Marks, is_kept};
 
 /// The stream is read and hashed in pieces of this size.
 const BUFFER_BYTES: usize = 256 * 1024;

@@ -1,25 +1,29 @@
 //! The walk over a layer's directory, which sealing, hashing and writing share.
+//!
+//! What a walk finds is a list of items in the order of the tar; `emit` makes the tar of it. A large
+//! directory is walked by several threads.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io::{Read as _, Write};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use corten_oci::limits;
-use corten_oci::tar::{EntryKind, TarError, Writer};
 use corten_oci::tree::{Meta, TreePath};
-use corten_sys::beneath::{self, Dir, FileKind, Resolve, Root, Stat};
+use corten_sys::beneath::{self, Dir, FileKind, Root, Stat};
 use corten_sys::clock::Timestamp;
 use corten_sys::fs::Fs;
+use rayon::prelude::*;
 
 use crate::error::StoreError;
 
-/// Files pass through memory in pieces of this size; smaller files take one read.
-const BUFFER_BYTES: usize = 256 * 1024;
+/// From so many directories in one on, they are walked by several threads: below it, waking them
+/// costs more than it saves.
+const PARALLEL_DIRECTORIES_MIN: usize = 8;
 
 /// Extended attributes by name.
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// How overlayfs spells its marks here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,7 @@ pub(crate) fn is_kept(name: &[u8]) -> bool {
 }
 
 /// What sealing changes on the way.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Fix<'a> {
     pub(crate) fs: &'a dyn Fs,
     /// No time may be later.
@@ -79,13 +83,21 @@ pub(crate) struct Item {
     pub(crate) path: Vec<u8>,
     pub(crate) stat: Stat,
     /// For directories; those of files are read when the file is open.
-    xattrs: Xattrs,
-    opaque: bool,
-    target: Vec<u8>,
+    pub(crate) xattrs: Xattrs,
+    pub(crate) opaque: bool,
+    /// Where a symbolic link points.
+    pub(crate) target: Vec<u8>,
+    /// For a file with several names, the first of them, unless this is the first.
+    pub(crate) link: Option<Vec<u8>>,
 }
 
 impl Item {
-    fn meta(&self) -> Meta {
+    fn new(path: &[u8], stat: Stat) -> Self {
+        let (xattrs, target) = (Xattrs::new(), Vec::new());
+        Self { path: path.to_vec(), stat, xattrs, opaque: false, target, link: None }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
         Meta {
             mode: self.stat.mode,
             uid: self.stat.uid,
@@ -96,84 +108,112 @@ impl Item {
     }
 }
 
-/// What a walk found, summed up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) entries: u64,
-    pub(crate) files: u64,
-    pub(crate) content_bytes: u64,
-}
-
 /// Lists a layer in the order of the paths' bytes, and fixes what sealing fixes.
 pub(crate) fn list(
     root: &Root,
     marks: Marks,
     fix: Option<Fix<'_>>,
 ) -> Result<Vec<Item>, StoreError> {
-    let mut walker = Walker { marks, fix, items: Vec::new(), buffer: Vec::new() };
-    let opaque = walker.directory(root.dir(), &mut Vec::new(), 0)?;
-    if opaque.opaque {
+    let mut items = Vec::new();
+    let top = Walker { marks, fix }.directory(root.dir(), &[], 0, &mut items)?;
+    if top.opaque {
         // The root of a layer hides everything below it: kept as an item without a path.
-        walker.items.push(opaque);
+        items.push(top);
     }
-    let mut items = walker.items;
     items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let mut first_names: BTreeMap<(u64, u64), Vec<u8>> = BTreeMap::new();
+    for item in &mut items {
+        if item.stat.kind == FileKind::File && item.stat.links > 1 {
+            let identity = (item.stat.device, item.stat.inode);
+            match first_names.get(&identity) {
+                Some(first) => item.link = Some(first.clone()),
+                None => {
+                    first_names.insert(identity, item.path.clone());
+                }
+            }
+        }
+    }
     Ok(items)
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Walker<'a> {
     marks: Marks,
     fix: Option<Fix<'a>>,
-    items: Vec<Item>,
-    buffer: Vec<u8>,
 }
 
 impl Walker<'_> {
     /// Lists what is in a directory and returns the item for the directory itself.
     fn directory(
-        &mut self,
+        self,
         dir: &Dir,
-        path: &mut Vec<u8>,
+        path: &[u8],
         depth: usize,
+        items: &mut Vec<Item>,
     ) -> Result<Item, StoreError> {
         if depth > limits::DIRECTORY_DEPTH_MAX {
             return Err(StoreError::LayerLimit { what: "the depth of directories" });
         }
-        let mut stat = dir.stat_self()?;
-        let (xattrs, opaque) = self.directory_xattrs(dir, path)?;
-        let length = path.len();
+        let mut item = Item::new(path, dir.stat_self()?);
+        (item.xattrs, item.opaque) = self.directory_xattrs(dir, path)?;
+        let mut below = Vec::new();
         for entry in dir.list()? {
-            if length > 0 {
-                path.push(b'/');
+            let path = join(path, &entry.name);
+            if self.entry(dir, &entry.name, &path, items)? {
+                below.push((entry.name, path));
             }
-            path.extend_from_slice(entry.name.as_bytes());
-            self.entry(dir, &entry.name, path, depth)?;
-            path.truncate(length);
         }
+        self.directories(dir, below, depth + 1, items)?;
         if let Some(fix) = self.fix {
-            let time = fix.time(stat.modified);
-            // Removing a socket changes the time too, so it is set in any case that may need it.
+            let time = fix.time(item.stat.modified);
+            // Removing a socket changes the time too, so it is looked at again.
             if time != dir.stat_self()?.modified {
                 fix.fs.before("change the times of", dir.path())?;
                 beneath::set_times(dir, dir.path(), time)?;
             }
-            stat.modified = time;
+            item.stat.modified = time;
         }
-        Ok(Item { path: path.clone(), stat, xattrs, opaque, target: Vec::new() })
+        Ok(item)
     }
 
+    fn directories(
+        self,
+        dir: &Dir,
+        below: Vec<(OsString, Vec<u8>)>,
+        depth: usize,
+        items: &mut Vec<Item>,
+    ) -> Result<(), StoreError> {
+        let walk = |(name, path): &(OsString, Vec<u8>), items: &mut Vec<Item>| {
+            let item = self.directory(&dir.open_dir(name)?, path, depth, items)?;
+            items.push(item);
+            Ok(())
+        };
+        if below.len() < PARALLEL_DIRECTORIES_MIN {
+            return below.iter().try_for_each(|directory| walk(directory, items));
+        }
+        let walked: Result<Vec<Vec<Item>>, StoreError> = below
+            .par_iter()
+            .map(|directory| {
+                let mut items = Vec::new();
+                walk(directory, &mut items)?;
+                Ok(items)
+            })
+            .collect();
+        items.extend(walked?.into_iter().flatten());
+        Ok(())
+    }
+
+    /// Lists what is no directory; true for a directory.
     fn entry(
-        &mut self,
+        self,
         dir: &Dir,
         name: &OsStr,
-        path: &mut Vec<u8>,
-        depth: usize,
-    ) -> Result<(), StoreError> {
+        path: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<bool, StoreError> {
         let mut stat = dir.stat(name)?;
         if stat.kind == FileKind::Directory {
-            let item = self.directory(&dir.open_dir(name)?, path, depth + 1)?;
-            self.items.push(item);
-            return Ok(());
+            return Ok(true);
         }
         if stat.kind == FileKind::Socket {
             // A socket means nothing once its process is gone, and tar has no word for it.
@@ -181,7 +221,7 @@ impl Walker<'_> {
                 fix.fs.before("remove", dir.path())?;
                 dir.remove_file(name)?;
             }
-            return Ok(());
+            return Ok(false);
         }
         if let Some(fix) = self.fix {
             let time = fix.time(stat.modified);
@@ -191,20 +231,17 @@ impl Walker<'_> {
             }
             stat.modified = time;
         }
-        let target = match stat.kind {
-            FileKind::Symlink => dir.read_link(name)?,
-            _ => Vec::new(),
-        };
-        let path = path.clone();
-        self.items.push(Item { path, stat, xattrs: BTreeMap::new(), opaque: false, target });
-        Ok(())
+        let mut item = Item::new(path, stat);
+        if stat.kind == FileKind::Symlink {
+            item.target = dir.read_link(name)?;
+        }
+        items.push(item);
+        Ok(false)
     }
 
-    fn directory_xattrs(&mut self, dir: &Dir, path: &[u8]) -> Result<(Xattrs, bool), StoreError> {
-        let (marks, mut opaque, mut leftovers) = (self.marks, false, Vec::new());
-        let found = beneath::xattrs(dir, dir.path(), &mut self.buffer, &mut |name| match marks
-            .feature(name)
-        {
+    fn directory_xattrs(self, dir: &Dir, path: &[u8]) -> Result<(Xattrs, bool), StoreError> {
+        let (mut opaque, mut leftovers) = (false, Vec::new());
+        let found = beneath::xattrs(dir, dir.path(), &mut |name| match self.marks.feature(name) {
             Some(b"opaque") => true,
             Some(_) => {
                 leftovers.push(name.to_vec());
@@ -212,9 +249,9 @@ impl Walker<'_> {
             }
             None => is_kept(name),
         })?;
-        let mut xattrs = BTreeMap::new();
+        let mut xattrs = Xattrs::new();
         for (name, value) in found {
-            if marks.feature(&name).is_none() {
+            if self.marks.feature(&name).is_none() {
                 xattrs.insert(name, value);
             } else if value == b"y" {
                 opaque = true;
@@ -223,16 +260,40 @@ impl Walker<'_> {
                 leftovers.push(name);
             }
         }
-        strip(marks, self.fix, dir, path, &leftovers)?;
+        strip(self.marks, self.fix, dir, path, &leftovers)?;
         Ok((xattrs, opaque))
     }
+}
+
+fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
+    let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+    [path, separator, name.as_bytes()].concat()
+}
+
+/// Returns the attributes of a file that belong to its layer, and strips those of overlayfs.
+pub(crate) fn file_xattrs(
+    file: &std::fs::File,
+    path: &[u8],
+    marks: Marks,
+    fix: Option<Fix<'_>>,
+) -> Result<Xattrs, StoreError> {
+    let mut leftovers = Vec::new();
+    let shown = Path::new(OsStr::from_bytes(path));
+    let found = beneath::xattrs(file, shown, &mut |name| {
+        if marks.feature(name).is_some() {
+            leftovers.push(name.to_vec());
+        }
+        is_kept(name)
+    })?;
+    strip(marks, fix, file, path, &leftovers)?;
+    Ok(found.into_iter().collect())
 }
 
 /// Removes the marks that overlayfs leaves and refuses those that stand for missing content.
 fn strip(
     marks: Marks,
     fix: Option<Fix<'_>>,
-    file: impl std::os::fd::AsFd,
+    file: impl AsFd,
     path: &[u8],
     leftovers: &[Vec<u8>],
 ) -> Result<(), StoreError> {
@@ -251,108 +312,4 @@ fn strip(
         }
     }
     Ok(())
-}
-
-/// Writes the canonical tar of listed items.
-pub(crate) fn write_tar(
-    root: &Root,
-    items: &[Item],
-    marks: Marks,
-    fix: Option<Fix<'_>>,
-    out: &mut dyn Write,
-) -> Result<(Totals, u64), StoreError> {
-    let mut state = Emitter {
-        root,
-        marks,
-        fix,
-        writer: Writer::new(out),
-        links: BTreeMap::new(),
-        buffer: vec![0; BUFFER_BYTES],
-        xattr_buffer: Vec::new(),
-        totals: Totals::default(),
-    };
-    for item in items {
-        state.item(item)?;
-    }
-    let (_, bytes) = state.writer.finish()?;
-    Ok((state.totals, bytes))
-}
-
-struct Emitter<'a> {
-    root: &'a Root,
-    marks: Marks,
-    fix: Option<Fix<'a>>,
-    writer: Writer<&'a mut dyn Write>,
-    /// The first name of each file that has several.
-    links: BTreeMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
-    xattr_buffer: Vec<u8>,
-    totals: Totals,
-}
-
-impl Emitter<'_> {
-    fn item(&mut self, item: &Item) -> Result<(), StoreError> {
-        self.totals.entries += 1;
-        let path = TreePath::new(&item.path)?;
-        let (major, minor) = item.stat.represents;
-        let kind = match item.stat.kind {
-            FileKind::File => return self.file(item, &path),
-            FileKind::Directory => EntryKind::Directory { opaque: item.opaque },
-            FileKind::Symlink => EntryKind::Symlink(item.target.clone()),
-            FileKind::CharDevice if (major, minor) == (0, 0) => EntryKind::Whiteout,
-            FileKind::CharDevice => EntryKind::CharDevice { major, minor },
-            FileKind::BlockDevice => EntryKind::BlockDevice { major, minor },
-            FileKind::Fifo => EntryKind::Fifo,
-            // The walk leaves sockets out.
-            FileKind::Socket => return Ok(()),
-        };
-        Ok(self.writer.entry(&path, &item.meta(), &kind)?)
-    }
-
-    fn file(&mut self, item: &Item, path: &TreePath) -> Result<(), StoreError> {
-        let shown = Path::new(OsStr::from_bytes(&item.path));
-        let mut file = self.root.open_file(shown, Resolve::NoLinks)?;
-        let mut meta = item.meta();
-        meta.xattrs = self.file_xattrs(&file, &item.path)?;
-        if item.stat.links > 1 {
-            let identity = (item.stat.device, item.stat.inode);
-            if let Some(first) = self.links.get(&identity) {
-                let kind = EntryKind::Hardlink(first.clone());
-                return Ok(self.writer.entry(path, &meta, &kind)?);
-            }
-            self.links.insert(identity, item.path.clone());
-        }
-        self.totals.files += 1;
-        self.totals.content_bytes += item.stat.size_bytes;
-        let size = item.stat.size_bytes;
-        self.writer.entry(path, &meta, &EntryKind::File { size })?;
-        let mut left = size;
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
-            let count = match file.read(self.buffer.get_mut(..want).unwrap_or_default()) {
-                Ok(0) => return Err(TarError::ContentSize { path: path.clone() }.into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(source) => {
-                    return Err(corten_sys::error::IoError::new("read", shown, source).into());
-                }
-            };
-            self.writer.content(self.buffer.get(..count).unwrap_or_default())?;
-            left -= count as u64;
-        }
-        Ok(())
-    }
-
-    fn file_xattrs(&mut self, file: &std::fs::File, path: &[u8]) -> Result<Xattrs, StoreError> {
-        let (marks, mut leftovers) = (self.marks, Vec::new());
-        let shown = Path::new(OsStr::from_bytes(path));
-        let found = beneath::xattrs(file, shown, &mut self.xattr_buffer, &mut |name| {
-            if marks.feature(name).is_some() {
-                leftovers.push(name.to_vec());
-            }
-            is_kept(name)
-        })?;
-        strip(marks, self.fix, file, path, &leftovers)?;
-        Ok(found.into_iter().collect())
-    }
 }

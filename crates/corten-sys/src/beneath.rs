@@ -537,38 +537,46 @@ pub fn set_times(file: impl AsFd, path: &Path, modified: Timestamp) -> Result<()
         .map_err(|errno| IoError::new("change the times of", path, errno))
 }
 
-/// Returns the extended attributes of an open file or directory, by a buffer that is used again.
+/// Returns the extended attributes of an open file or directory.
 ///
 /// `keep` chooses by name before the value is read.
 pub fn xattrs(
     file: impl AsFd,
     path: &Path,
-    buffer: &mut Vec<u8>,
     keep: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Xattrs, IoError> {
     let file = file.as_fd();
     let error = |errno| IoError::new("read the attributes of", path, errno);
-    buffer.resize(XATTR_LIST_BYTES_MAX, 0);
-    let length = match rustix::fs::flistxattr(file, buffer.as_mut_slice()) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(length) => length,
+    let names = match with_buffer(|buffer| rustix::fs::flistxattr(file, buffer)) {
+        Ok(list) => split_names(&list),
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Err(errno) => return Err(error(errno)),
     };
-    let names = split_names(buffer.get(..length).unwrap_or_default());
     let mut found = Vec::new();
     for name in names {
         if !keep(&name) {
             continue;
         }
-        match rustix::fs::fgetxattr(file, name.as_slice(), buffer.as_mut_slice()) {
-            Ok(length) => {
-                found.push((name, buffer.get(..length).unwrap_or_default().to_vec()));
-            }
+        match with_buffer(|buffer| rustix::fs::fgetxattr(file, name.as_slice(), buffer)) {
+            Ok(value) => found.push((name, value)),
             Err(Errno::NODATA) => {}
             Err(errno) => return Err(error(errno)),
         }
     }
     Ok(found)
+}
+
+/// Calls with a small buffer, and again with the largest that can be needed if that was too small.
+fn with_buffer(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut small = [0; 512];
+    match call(&mut small) {
+        Err(Errno::RANGE) => {}
+        length => return Ok(small.get(..length?).unwrap_or_default().to_vec()),
+    }
+    let mut large = vec![0; XATTR_LIST_BYTES_MAX];
+    let length = call(&mut large)?;
+    large.truncate(length);
+    Ok(large)
 }
 
 /// Returns a short extended attribute of an open file or directory, if it is set.

@@ -28,3 +28,4 @@ pub use temp::TempDir;
 pub(crate) fn say(text: &str) {
     eprintln!("corten-testkit: {text}");
 }
+pub mod rootfs;

@@ -331,6 +331,16 @@ mod tests {
     }
 
     #[test]
+    fn a_need_that_is_not_met_says_why() {
+        for need in FIXED {
+            if let Err(reason) = probe(need) {
+                assert!(!reason.is_empty(), "{need}");
+                crate::say(&format!("{need} ({reason})"));
+            }
+        }
+    }
+
+    #[test]
     fn the_memory_cgroup_is_found_in_both_versions() {
         let membership = "4:memory:/a/b\n0::/\n";
         let mounts = "30 1 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\

@@ -1,72 +1,114 @@
-//! Wall and processor time of one command.
+//! Measuring one command, and what many measurements say together.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// One run.
-#[derive(Debug, Clone, Copy)]
+use corten_sys::process::{Ended, wait_pid};
+
+use crate::{Failure, shell};
+
+/// What one run took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
-    wall_ms: f64,
-    cpu_ms: f64,
+    pub wall: Duration,
+    /// Of the process and of all children that it waited for, user and system together.
+    pub cpu: Duration,
 }
 
-/// What many runs say.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Summary {
-    pub(super) median_ms: f64,
-    pub(super) min_ms: f64,
-    pub(super) cpu_ms: f64,
-}
-
-/// Runs a command to its end and measures it; an unsuccessful end is an error.
-pub(super) fn measure(command: &mut Command) -> Result<Sample, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let before = children_cpu_ms()?;
+/// Runs a command to its end; its output goes to the file, which is shown if it fails.
+pub(super) fn run(command: &mut Command, output: &Path) -> Result<Sample, Failure> {
+    let name = shell::describe(command);
+    let attempt = || format!("run `{name}`");
+    let file = File::create(output).map_err(Failure::of(attempt()))?;
+    let copy = file.try_clone().map_err(Failure::of(attempt()))?;
+    command.stdin(Stdio::null()).stdout(file).stderr(copy);
     let started = Instant::now();
-    let output =
-        command.output().map_err(|error| format!("failed to start {command:?}: {error}"))?;
-    let wall_ms = started.elapsed().as_secs_f64() * 1000.0;
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    let child = command.spawn().map_err(Failure::of(attempt()))?;
+    let report = wait_pid(child.id()).map_err(Failure::of(attempt()))?;
+    let wall = started.elapsed();
+    if report.ended == Ended::Code(0) {
+        return Ok(Sample { wall, cpu: report.cpu });
     }
-    Ok(Sample { wall_ms, cpu_ms: children_cpu_ms()? - before })
+    let said = shell::read_file(output)?;
+    Err(Failure(format!("`{name}` ended with {:?}\n{}", report.ended, said.trim_end())))
 }
 
-/// Processor time of all children that have ended, from `/proc/self/stat`: fields 16 and 17, in
-/// ticks of a hundredth of a second, so that small figures only count in a sum.
-fn children_cpu_ms() -> Result<f64, String> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|error| error.to_string())?;
-    let fields = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: f64 = fields
-        .split(' ')
-        .skip(13)
-        .take(2)
-        .map(|field| field.parse::<f64>().unwrap_or_default())
-        .sum();
-    Ok(ticks * 10.0)
+/// What many samples say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub wall_median: Duration,
+    pub wall_min: Duration,
+    /// Nine of ten were at most this.
+    pub wall_tenth: Duration,
+    pub cpu_median: Duration,
 }
 
-pub(super) fn summarise(samples: &[Sample]) -> Summary {
-    let mut wall: Vec<f64> = samples.iter().map(|sample| sample.wall_ms).collect();
-    wall.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_precision_loss, reason = "a few dozen samples")]
-    let count = samples.len().max(1) as f64;
-    Summary {
-        median_ms: wall.get(wall.len() / 2).copied().unwrap_or_default(),
-        min_ms: wall.first().copied().unwrap_or_default(),
-        cpu_ms: samples.iter().map(|sample| sample.cpu_ms).sum::<f64>() / count,
+impl Summary {
+    /// Summarizes at least one sample.
+    pub(super) fn of(samples: &[Sample]) -> Self {
+        let sorted = |of: fn(&Sample) -> Duration| {
+            let mut values: Vec<Duration> = samples.iter().map(of).collect();
+            values.sort();
+            values
+        };
+        let (wall, cpu) = (sorted(|sample| sample.wall), sorted(|sample| sample.cpu));
+        Self {
+            wall_median: quantile(&wall, 50),
+            wall_min: quantile(&wall, 0),
+            wall_tenth: quantile(&wall, 90),
+            cpu_median: quantile(&cpu, 50),
+        }
     }
+}
+
+/// Returns the value below which this share of the sorted values lies.
+fn quantile(sorted: &[Duration], percent: usize) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last * percent + 50) / 100).copied().unwrap_or_default()
+}
+
+/// Returns in how many pairs the first was faster.
+pub(super) fn wins(first: &[Sample], second: &[Sample]) -> usize {
+    first.iter().zip(second).filter(|(first, second)| first.wall < second.wall).count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn samples(walls: &[u64]) -> Vec<Sample> {
+        let millis = Duration::from_millis;
+        walls.iter().map(|wall| Sample { wall: millis(*wall), cpu: millis(wall / 2) }).collect()
+    }
+
     #[test]
-    fn the_median_is_the_middle_one() {
-        let samples = [3.0, 1.0, 100.0].map(|wall_ms| Sample { wall_ms, cpu_ms: 2.0 });
-        let summary = summarise(&samples);
-        assert!((summary.median_ms - 3.0).abs() < 1e-9 && (summary.min_ms - 1.0).abs() < 1e-9);
-        assert!((summary.cpu_ms - 2.0).abs() < 1e-9);
+    fn a_summary_does_not_depend_on_the_order() {
+        let summary = Summary::of(&samples(&[50, 10, 30, 20, 40]));
+        let millis = Duration::from_millis;
+        assert_eq!(summary.wall_median, millis(30));
+        assert_eq!(summary.wall_min, millis(10));
+        assert_eq!(summary.wall_tenth, millis(50));
+        assert_eq!(summary.cpu_median, millis(15));
+    }
+
+    #[test]
+    fn pairs_are_compared_one_by_one() {
+        assert_eq!(wins(&samples(&[1, 5, 3]), &samples(&[2, 4, 3])), 1);
+    }
+
+    #[test]
+    fn the_children_of_a_command_count() {
+        let output = std::env::temp_dir().join(format!("xtask-{}", std::process::id()));
+        let loops = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let mut command = Command::new("/bin/sh");
+        let sample = run(command.args(["-c", &format!("sh -c '{loops}'; echo")]), &output).unwrap();
+        assert!(sample.cpu > Duration::from_millis(5), "{sample:?}");
+        assert!(sample.wall >= sample.cpu / 2);
+        let error =
+            run(Command::new("/bin/sh").args(["-c", "echo why; exit 3"]), &output).unwrap_err();
+        assert!(error.0.ends_with("ended with Code(3)\nwhy"), "{}", error.0);
+        std::fs::remove_file(output).unwrap();
     }
 }

@@ -1,8 +1,9 @@
-//! Which crate may depend on which.
+//! A crate depends only on crates of lower layers.
 
-use serde_json::Value;
+use super::Finding;
+use super::workspace::{Member, Workspace};
 
-/// The layers of ARCHITECTURE.md, the lowest first.
+/// ARCHITECTURE.md draws them. A crate that is in none of them is refused.
 const LAYERS: [&[&str]; 5] = [
     &["corten-oci", "corten-diag", "corten-sys"],
     &["corten-store", "corten-dockerfile"],
@@ -11,72 +12,60 @@ const LAYERS: [&[&str]; 5] = [
     &["corten"],
 ];
 
-/// Crates that only tests and people use; nothing in the product may depend on them.
+/// Crates for developers. They may use the lowest layer; others may use them for tests only.
 const DEVELOPMENT: [&str; 2] = ["corten-testkit", "xtask"];
+
+pub(super) fn find(workspace: &Workspace) -> Vec<Finding> {
+    workspace.members.iter().flat_map(|member| of(member, workspace)).collect()
+}
+
+fn of(member: &Member, workspace: &Workspace) -> Vec<Finding> {
+    let path = format!("{}/Cargo.toml", member.directory);
+    let is_development = DEVELOPMENT.contains(&member.name.as_str());
+    let layer = layer(&member.name);
+    if layer.is_none() && !is_development {
+        let message = format!("`{}` is in no layer: add it to `LAYERS`", member.name);
+        return vec![Finding::new(path, 0, message)];
+    }
+    let mut findings = Vec::new();
+    for dependency in &member.dependencies {
+        let to = dependency.name.as_str();
+        if !workspace.members.iter().any(|member| member.name == to) {
+            continue;
+        }
+        let message = if DEVELOPMENT.contains(&to) {
+            if dependency.is_dev {
+                continue;
+            }
+            format!("`{to}` is for tests: use it under [dev-dependencies]")
+        } else {
+            let below = match layer {
+                Some(layer) => self::layer(to).is_some_and(|to| to < layer),
+                None => self::layer(to) == Some(0),
+            };
+            if below {
+                continue;
+            }
+            format!(
+                "`{}` ({}) must not depend on `{to}` ({})",
+                member.name,
+                describe(&member.name),
+                describe(to)
+            )
+        };
+        findings.push(Finding::new(path.clone(), 0, message));
+    }
+    findings
+}
 
 fn layer(name: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&name))
 }
 
-/// Finds edges that do not go down.
-pub(super) fn check(metadata: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for package in packages {
-        let name = package["name"].as_str().unwrap_or_default();
-        if DEVELOPMENT.contains(&name) {
-            continue;
-        }
-        let Some(from) = layer(name) else {
-            problems.push(format!("crate `{name}` is in no layer of ARCHITECTURE.md"));
-            continue;
-        };
-        let dependencies = package["dependencies"].as_array().map(Vec::as_slice);
-        for dependency in dependencies.unwrap_or_default() {
-            let to_name = dependency["name"].as_str().unwrap_or_default();
-            let for_tests = dependency["kind"] == "dev";
-            if DEVELOPMENT.contains(&to_name) && !for_tests {
-                problems.push(format!("`{name}` must not depend on `{to_name}` outside of tests"));
-            }
-            if let Some(to) = layer(to_name)
-                && to >= from
-            {
-                problems.push(format!(
-                    "`{name}` (layer {from}) must not depend on `{to_name}` (layer {to})"
-                ));
-            }
-        }
-    }
-    problems
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn workspace(from: &str, to: &str, kind: Option<&str>) -> Value {
-        json!({ "packages": [{ "name": from, "dependencies": [{ "name": to, "kind": kind }] }] })
-    }
-
-    #[test]
-    fn an_edge_down_is_fine() {
-        assert!(check(&workspace("corten-store", "corten-oci", None)).is_empty());
-        assert!(check(&workspace("corten-store", "corten-testkit", Some("dev"))).is_empty());
-        assert!(check(&workspace("corten-store", "serde", None)).is_empty());
-    }
-
-    #[test]
-    fn edges_up_and_sideways_are_refused() {
-        for (from, to) in [
-            ("corten-store", "corten-dockerfile"),
-            ("corten-oci", "corten-store"),
-            ("corten-lint", "corten-build"),
-            ("corten-store", "corten-testkit"),
-            ("corten-drawer", "corten-oci"),
-        ] {
-            assert_eq!(check(&workspace(from, to, None)).len(), 1, "{from} -> {to}");
-        }
+fn describe(name: &str) -> String {
+    match layer(name) {
+        Some(layer) => format!("layer {layer}"),
+        None if DEVELOPMENT.contains(&name) => "development".to_owned(),
+        None => "no layer".to_owned(),
     }
 }

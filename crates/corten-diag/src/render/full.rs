@@ -1,6 +1,7 @@
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::{printable, printable_line};
 use crate::{Diagnostic, Severity, SourceFile};
 
 /// Renders the message, the lines it speaks of with the place marked, the notes, and last the hint.
@@ -26,7 +27,7 @@ pub fn full(diagnostic: &Diagnostic, source: Option<&SourceFile>, color: bool) -
         _ => {
             let name = source.map(SourceFile::name).or(diagnostic.file.as_deref());
             if let Some(name) = name {
-                group = group.element(Origin::path(name));
+                group = group.element(Origin::path(printable_line(name)));
             }
         }
     }
@@ -43,7 +44,7 @@ pub fn full(diagnostic: &Diagnostic, source: Option<&SourceFile>, color: bool) -
 }
 
 fn snippet<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Snippet<'a, Annotation<'a>> {
-    let mut snippet = Snippet::source(source.text()).path(source.name());
+    let mut snippet = Snippet::source(source.text()).path(printable_line(source.name()));
     if let Some(span) = diagnostic.span {
         let range = source.clamp(span).range();
         snippet = snippet.annotation(AnnotationKind::Primary.span(range));
@@ -54,17 +55,4 @@ fn snippet<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Snippet<'a
         snippet = snippet.annotation(annotation);
     }
     snippet
-}
-
-/// Shows control characters instead of sending them to a terminal; newlines stay.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && character != '\n' {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }

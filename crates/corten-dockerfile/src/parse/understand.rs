@@ -90,7 +90,9 @@ impl Judge<'_> {
             Keyword::User => Ok(Kind::User(self.exactly_one()?)),
             Keyword::Volume => self.volume(),
             Keyword::Workdir => Ok(Kind::Workdir(self.exactly_one()?)),
-            Keyword::Onbuild | Keyword::Unknown => self.unknown(),
+            // With an argument it is not judged here.
+            Keyword::Onbuild => self.at_least_one().and(Err(Refused)),
+            Keyword::Unknown => self.unknown(),
         }
     }
 

@@ -61,31 +61,50 @@ fn every_type_has_its_keys() {
 fn keys_have_other_names() {
     check(
         &["src=a,dst=b", "source=a,destination=b,ro", "rw=true", "readonly=0", "readwrite=F"],
-        &expect![""],
+        &expect![[r#"
+            src=a,dst=b => Bind source: Some( "a", ), target: Some( "b", ), read_only: true,
+            source=a,destination=b,ro => Bind source: Some( "a", ), target: Some( "b", ), read_only: true,
+            rw=true => Bind 
+            readonly=0 => Bind 
+            readwrite=F => Bind read_only: true,
+        "#]],
     );
 }
 
 #[test]
 fn keys_and_types_are_taken_in_any_case() {
-    check(&["TYPE=Cache,Target=/A,sharing=PRIVATE"], &expect![""]);
+    check(
+        &["TYPE=Cache,Target=/A,sharing=PRIVATE"],
+        &expect![[r#"
+        TYPE=Cache,Target=/A,sharing=PRIVATE => Cache kind: Cache, target: Some( "/A", ), sharing: Some( Private, ),
+    "#]],
+    );
 }
 
 #[test]
 fn variables_work_everywhere_but_in_from() {
-    check(&["type=$v,target=/$v", "from=$v", "from=a$", "type=cache,id=\"$v\""], &expect![[r#"
-        '"target=/a,b",type=cache' => Cache kind: Cache, target: Some( "/a,b", ),
-        '"target=/a""b"' => a double quote is not closed
-        '"a' => refused: invalid value of `--mount`: a double quote is not closed, or text follows it
-        'a"b' => refused: invalid value of `--mount`: a double quote stands inside a field
-         => refused: invalid value of `--mount`: it is empty
-    "#]]);
+    check(
+        &["type=$v,target=/$v", "from=$v", "from=a$", "type=cache,id=\"$v\""],
+        &expect![[r#"
+            type=$v,target=/$v => Cache kind: Cache, target: Some( "/cache", ),
+            from=$v => refused: variables do not work in `from` of a mount
+            from=a$ => Bind from: Some( "a$", ), read_only: true,
+            type=cache,id="$v" => Cache kind: Cache, id: Some( "cache", ),
+        "#]],
+    );
 }
 
 #[test]
 fn values_may_be_quoted_as_in_csv() {
     check(
         &["'\"target=/a,b\",type=cache'", "'\"target=/a\"\"b\"'", "'\"a'", "'a\"b'", ""],
-        &expect![""],
+        &expect![[r#"
+            '"target=/a,b",type=cache' => Cache kind: Cache, target: Some( "/a,b", ),
+            '"target=/a""b"' => a double quote is not closed
+            '"a' => refused: invalid value of `--mount`: a double quote is not closed, or text follows it
+            'a"b' => refused: invalid value of `--mount`: a double quote stands inside a field
+             => refused: invalid value of `--mount`: it is empty
+        "#]],
     );
 }
 
@@ -110,7 +129,24 @@ fn what_is_wrong_is_told_with_a_suggestion() {
             "type=cache,uid=+1",
             "type=tmpfs,size=x",
         ],
-        &expect![""],
+        &expect![[r#"
+            type=cahce => invalid value `cahce` for `type` (did you mean `cache`?)
+            type=cache,sharing=lock => invalid value `lock` for `sharing` (did you mean `locked`?)
+            tpye=bind => unknown key `tpye` of a mount (did you mean `type`?)
+            foo => unknown key `foo` of a mount (use one of `type`, `from`, `source`, `src`, `target`, `dst`, `destination`, `readonly`, `ro`, `readwrite`, `rw`, `required`, `size`, `id`, `sharing`, `mode`, `uid`, `gid`, `env`)
+            target => the key `target` of a mount needs a value
+            ro=x => invalid value `x` for `ro`
+            required => a mount of type `bind` has no key `required` (write `type=secret` before it)
+            type=cache,required => a mount of type `cache` has no key `required` (write `type=secret` before it)
+            size=1m,type=tmpfs => a mount of type `bind` has no key `size` (write `type=tmpfs` before it)
+            mode=0755 => a mount of type `bind` has no key `mode`
+            uid=1 => a mount of type `bind` has no key `uid`
+            sharing=shared => a mount of type `bind` has no key `sharing`
+            type=cache,mode=9 => invalid value `9` for `mode`
+            type=cache,uid=-1 => invalid value `-1` for `uid`
+            type=cache,uid=+1 => invalid value `+1` for `uid`
+            type=tmpfs,size=x => invalid value `x` for `size`
+        "#]],
     );
 }
 
@@ -124,7 +160,13 @@ fn secrets_are_checked_as_a_whole() {
             "type=secret,id=a,sharing=shared",
             "type=secret,target=/a",
         ],
-        &expect![""],
+        &expect![[r#"
+            type=secret => a mount of type `secret` needs an `id` or a `target`
+            type=secret,id=a,source=b => `source` and `id` of a secret name the same thing twice
+            type=secret,from=a,id=b => a mount of type `secret` has no key `from`
+            type=secret,id=a,sharing=shared => a mount of type `secret` has no key `sharing`
+            type=secret,target=/a => Secret kind: Secret, target: Some( "/a", ), read_only: true,
+        "#]],
     );
 }
 

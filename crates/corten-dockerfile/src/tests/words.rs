@@ -45,7 +45,9 @@ fn check_list(words: &[&str], expected: &Expect) {
 
 #[test]
 fn text_without_variables_stays() {
-    check(&["", "a", "a b", " a ", "日本", "a=b", "{a}", "<a", "<<a", "a<b<<c"], &expect![[r#"
+    check(
+        &["", "a", "a b", " a ", "日本", "a=b", "{a}", "<a", "<<a", "a<b<<c"],
+        &expect![[r#"
         "" => ""
         "a" => "a"
         "a b" => "a b"
@@ -56,7 +58,8 @@ fn text_without_variables_stays() {
         "<a" => "<a"
         "<<a" => "<<a"
         "a<b<<c" => "a<b<<c"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -79,19 +82,22 @@ fn quotes_go() {
 
 #[test]
 fn open_quotes_are_errors() {
-    check(&["'a", "\"a", "a'", "a\"b'c'", "'a\\'"], &expect![[r#"
+    check(
+        &["'a", "\"a", "a'", "a\"b'c'", "'a\\'"],
+        &expect![[r#"
         "'a" => a single quote is not closed (at 0)
         "\"a" => a double quote is not closed (at 0)
         "a'" => a single quote is not closed (at 1)
         "a\"b'c'" => a double quote is not closed (at 1)
         "'a\\'" => "a\\"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn escapes_protect_one_character() {
     check(
-        &[r"\a", r"\\", r"\$a", r"\'", r#"\""#, r"a\ b", r"\", r"a\", r"\\$a", r"\\\$a"],
+        &["\\a", "\\\\", "\\$a", "\\'", "\\\"", "a\\ b", "\\", "a\\", "\\\\$a", "\\\\\\$a"],
         &expect![[r#"
             "\\a" => "a"
             "\\\\" => "\\"
@@ -110,58 +116,110 @@ fn escapes_protect_one_character() {
 #[test]
 fn in_double_quotes_only_some_characters_are_escaped() {
     check(
-        &[r#""\a""#, r#""\\""#, r#""\$a""#, r#""\"""#, r#""\'""#, r#""\ ""#, r#""\`""#],
-        &expect![""],
+        &["\"\\a\"", "\"\\\\\"", "\"\\$a\"", "\"\\\"\"", "\"\\'\"", "\"\\ \"", "\"\\`\""],
+        &expect![[r#"
+            "\"\\a\"" => "\\a"
+            "\"\\\\\"" => "\\"
+            "\"\\$a\"" => "$a"
+            "\"\\\"\"" => "\""
+            "\"\\'\"" => "\\'"
+            "\"\\ \"" => "\\ "
+            "\"\\`\"" => "\\`"
+        "#]],
     );
 }
 
 #[test]
 fn in_single_quotes_nothing_is_special() {
-    check(&[r"'\a'", "'$a'", r"'\'", "'${a'"], &expect![""]);
-}
-
-#[test]
-fn the_backtick_escapes_when_told_so() {
-    table(&["`$a", r"\$a", "``", "\"`$a\"", "C:\\$a"], &expect![""], |word| {
-        word::expand(word, &lookup, '`')
-    });
+    check(
+        &["'\\a'", "'$a'", "'\\'", "'${a'"],
+        &expect![[r#"
+        "'\\a'" => "\\a"
+        "'$a'" => "$a"
+        "'\\'" => "\\"
+        "'${a'" => "${a"
+    "#]],
+    );
 }
 
 #[test]
 fn variables_without_braces() {
     check(
         &["$a", "x$a", "$a.x", "$a$b", "$a/x", "$nope", "x${nope}y", "$", "a$", "$ a", "$.a"],
-        &expect![""],
+        &expect![[r#"
+            "$a" => "apple"
+            "x$a" => "xapple"
+            "$a.x" => "apple.x"
+            "$a$b" => "applefoo.bar.foo"
+            "$a/x" => "apple/x"
+            "$nope" => ""
+            "x${nope}y" => "xy"
+            "$" => "$"
+            "a$" => "a$"
+            "$ a" => "$ a"
+            "$.a" => "$.a"
+        "#]],
     );
 }
 
 #[test]
 fn names_are_letters_digits_and_underscores() {
-    check(&["$ab", "$a-b", "$a_b", "$1", "$12", "$1a", "$é", "$aé", "$_", "$%"], &expect![""]);
+    check(
+        &["$ab", "$a-b", "$a_b", "$1", "$12", "$1a", "$é", "$aé", "$_", "$%"],
+        &expect![[r#"
+        "$ab" => ""
+        "$a-b" => "apple-b"
+        "$a_b" => ""
+        "$1" => "first"
+        "$12" => ""
+        "$1a" => "firsta"
+        "$é" => "accent"
+        "$aé" => ""
+        "$_" => ""
+        "$%" => "$%"
+    "#]],
+    );
 }
 
 #[test]
 fn special_parameters_have_names_of_one_character() {
-    check(&["$$a", "$@", "$*", "$#", "$?", "$-", "$!", "$0", "${@}", "${#}", "${?}"], &expect![""]);
+    check(
+        &["$$a", "$@", "$*", "$#", "$?", "$-", "$!", "$0", "${@}", "${#}", "${?}"],
+        &expect![[r#"
+        "$$a" => "a"
+        "$@" => ""
+        "$*" => ""
+        "$#" => ""
+        "$?" => ""
+        "$-" => ""
+        "$!" => ""
+        "$0" => ""
+        "${@}" => ""
+        "${#}" => ""
+        "${?}" => ""
+    "#]],
+    );
 }
 
 #[test]
 fn variables_in_braces() {
-    check(&["${a}", "x${a}y", "${a}${b}", "${nope}", "${empty}", "\"${a} b\""], &expect![""]);
+    check(
+        &["${a}", "x${a}y", "${a}${b}", "${nope}", "${empty}", "\"${a} b\""],
+        &expect![[r#"
+        "${a}" => "apple"
+        "x${a}y" => "xappley"
+        "${a}${b}" => "applefoo.bar.foo"
+        "${nope}" => ""
+        "${empty}" => ""
+        "\"${a} b\"" => "apple b"
+    "#]],
+    );
 }
 
 #[test]
 fn broken_braces_are_errors() {
     check(
-        &["${", "${}", "${a", "x${{a}}", "${:a}", "${a:", "${a:-", "${a!b[r#"
-            "${a+x}" => "x"
-            "${empty+x}" => "x"
-            "${nope+x}" => ""
-            "${a:+x}" => "x"
-            "${empty:+x}" => ""
-            "${nope:+x}" => ""
-            "${a+}" => ""
-        "#]}", "${ a}"],
+        &["${", "${}", "${a", "x${{a}}", "${:a}", "${a:", "${a:-", "${a!b}", "${ a}"],
         &expect![[r#"
             "${" => syntax error: missing `}` (at 0)
             "${}" => syntax error: bad substitution (at 0)
@@ -180,7 +238,15 @@ fn broken_braces_are_errors() {
 fn minus_gives_a_default() {
     check(
         &["${a-x}", "${empty-x}", "${nope-x}", "${a:-x}", "${empty:-x}", "${nope:-x}", "${nope-}"],
-        &expect![""],
+        &expect![[r#"
+            "${a-x}" => "apple"
+            "${empty-x}" => ""
+            "${nope-x}" => "x"
+            "${a:-x}" => "apple"
+            "${empty:-x}" => "x"
+            "${nope:-x}" => "x"
+            "${nope-}" => ""
+        "#]],
     );
 }
 
@@ -188,7 +254,15 @@ fn minus_gives_a_default() {
 fn plus_gives_an_alternative() {
     check(
         &["${a+x}", "${empty+x}", "${nope+x}", "${a:+x}", "${empty:+x}", "${nope:+x}", "${a+}"],
-        &expect![""],
+        &expect![[r#"
+            "${a+x}" => "x"
+            "${empty+x}" => "x"
+            "${nope+x}" => ""
+            "${a:+x}" => "x"
+            "${empty:+x}" => ""
+            "${nope:+x}" => ""
+            "${a+}" => ""
+        "#]],
     );
 }
 
@@ -206,7 +280,17 @@ fn question_mark_demands_a_value() {
             "${empty:?}",
             "pre ${nope?say $a}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${a?x}" => "apple"
+            "${empty?x}" => ""
+            "${nope?x}" => `nope`: x (at 7)
+            "${a:?x}" => "apple"
+            "${empty:?x}" => `empty`: x (at 9)
+            "${nope:?x}" => `nope`: x (at 8)
+            "${nope?}" => `nope` is not allowed to be unset (at 7)
+            "${empty:?}" => `empty` is not allowed to be empty (at 9)
+            "pre ${nope?say $a}" => `nope`: say apple (at 11)
+        "#]],
     );
 }
 
@@ -219,7 +303,7 @@ fn defaults_are_words_themselves() {
             "${nope:-${nope:-x}}",
             "${nope:-'$a'}",
             "${nope:-\"$a b\"}",
-            r"${nope:-\}}",
+            "${nope:-\\}}",
             "${nope:-a b}",
             "${nope:-a/b:c}",
             "${a:+$b}",
@@ -227,7 +311,20 @@ fn defaults_are_words_themselves() {
             "${nope:-{}",
             "${nope:-}}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${nope:-$a}" => "apple"
+            "${nope:-${a}}" => "apple"
+            "${nope:-${nope:-x}}" => "x"
+            "${nope:-'$a'}" => "$a"
+            "${nope:-\"$a b\"}" => "apple b"
+            "${nope:-\\}}" => "}"
+            "${nope:-a b}" => "a b"
+            "${nope:-a/b:c}" => "a/b:c"
+            "${a:+$b}" => "foo.bar.foo"
+            "\"${nope:-'x'}\"" => "x"
+            "${nope:-{}" => "{"
+            "${nope:-}}" => "}"
+        "#]],
     );
 }
 
@@ -246,7 +343,7 @@ fn hash_takes_off_the_beginning() {
             "${b##*}",
             "${p#*/}",
             "${p##*/}",
-            r"${b#\*}",
+            "${b#\\*}",
             "${nope#a}",
             "${b#f*o}",
             "${b##f*o}",
@@ -254,7 +351,26 @@ fn hash_takes_off_the_beginning() {
             "${lines##*x}",
             "${lines#*2}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${b#foo}" => ".bar.foo"
+            "${b#*.}" => "bar.foo"
+            "${b##*.}" => "foo"
+            "${b#bar}" => "foo.bar.foo"
+            "${b#???}" => ".bar.foo"
+            "${b#}" => "foo.bar.foo"
+            "${b##}" => "foo.bar.foo"
+            "${b#*}" => "foo.bar.foo"
+            "${b##*}" => ""
+            "${p#*/}" => "local/bin"
+            "${p##*/}" => "bin"
+            "${b#\\*}" => "foo.bar.foo"
+            "${nope#a}" => ""
+            "${b#f*o}" => "o.bar.foo"
+            "${b##f*o}" => ""
+            "${p#usr$nope/}" => "local/bin"
+            "${lines##*x}" => "\n2x"
+            "${lines#*2}" => "1x\n2x"
+        "#]],
     );
 }
 
@@ -272,12 +388,27 @@ fn percent_takes_off_the_end() {
             "${b%%*}",
             "${p%/*}",
             "${p%%/*}",
-            r"${b%\*}",
+            "${b%\\*}",
             "${nope%a}",
             "${b%o*o}",
             "${b%%o*o}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${b%foo}" => "foo.bar."
+            "${b%.*}" => "foo.bar"
+            "${b%%.*}" => "foo"
+            "${b%bar}" => "foo.bar.foo"
+            "${b%???}" => "foo.bar."
+            "${b%}" => "foo.bar.foo"
+            "${b%*}" => "foo.bar.foo"
+            "${b%%*}" => ""
+            "${p%/*}" => "usr/local"
+            "${p%%/*}" => "usr"
+            "${b%\\*}" => "foo.bar.foo"
+            "${nope%a}" => ""
+            "${b%o*o}" => "foo.bar.f"
+            "${b%%o*o}" => "f"
+        "#]],
     );
 }
 
@@ -292,7 +423,7 @@ fn slash_replaces_the_first_match() {
             "${b/nope/x}",
             "${b/foo/}",
             "${b/?/x}",
-            r"${p/\//-}",
+            "${p/\\//-}",
             "${nope/a/b}",
             "${b/foo/$a}",
             "${b/$nope/x}",
@@ -301,7 +432,23 @@ fn slash_replaces_the_first_match() {
             "${b/",
             "${b/foo/\\}}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${b/foo/x}" => "x.bar.foo"
+            "${b/o/0}" => "f0o.bar.foo"
+            "${b/./-}" => "foo-bar.foo"
+            "${b/f*o/x}" => "x"
+            "${b/nope/x}" => "foo.bar.foo"
+            "${b/foo/}" => ".bar.foo"
+            "${b/?/x}" => "xoo.bar.foo"
+            "${p/\\//-}" => "usr-local/bin"
+            "${nope/a/b}" => ""
+            "${b/foo/$a}" => "apple.bar.foo"
+            "${b/$nope/x}" => "xfoo.bar.foo"
+            "${b/foo/a/b}" => "a/b.bar.foo"
+            "${b/foo}" => syntax error: missing `/` in `${…}` (at 8)
+            "${b/" => syntax error: missing `/` in `${…}` (at 4)
+            "${b/foo/\\}}" => "\\}.bar.foo"
+        "#]],
     );
 }
 
@@ -312,7 +459,7 @@ fn two_slashes_replace_all_matches() {
             "${b//foo/x}",
             "${b//o/0}",
             "${b//./-}",
-            r"${p//\//-}",
+            "${p//\\//-}",
             "${b//foo/}",
             "${b//?/x}",
             "${b//*/x}",
@@ -322,15 +469,35 @@ fn two_slashes_replace_all_matches() {
             "${a///-}",
             "${lines//*/x}",
         ],
-        &expect![""],
+        &expect![[r#"
+            "${b//foo/x}" => "x.bar.x"
+            "${b//o/0}" => "f00.bar.f00"
+            "${b//./-}" => "foo-bar-foo"
+            "${p//\\//-}" => "usr-local-bin"
+            "${b//foo/}" => ".bar."
+            "${b//?/x}" => "xxxxxxxxxxx"
+            "${b//*/x}" => "x"
+            "${empty//a/b}" => ""
+            "${a//p/[\\$0]}" => "a[\\p][\\p]le"
+            "${a//p/\\$x}" => "a\\\\le"
+            "${a///-}" => "-a-p-p-l-e-"
+            "${lines//*/x}" => "x\nx"
+        "#]],
     );
 }
 
 #[test]
 fn patterns_have_few_escapes() {
     check(
-        &[r"${b#\f}", r"${b#\\}", r"${b#\}", r"${b//\?/x}", r"${b#[a-z]}", "${b#^f}"],
-        &expect![""],
+        &["${b#\\f}", "${b#\\\\}", "${b#\\}", "${b//\\?/x}", "${b#[a-z]}", "${b#^f}"],
+        &expect![[r#"
+            "${b#\\f}" => invalid escape `\f` in the pattern `\f` (at 3)
+            "${b#\\\\}" => "foo.bar.foo"
+            "${b#\\}" => syntax error: missing `}` (at 6)
+            "${b//\\?/x}" => "foo.bar.foo"
+            "${b#[a-z]}" => "foo.bar.foo"
+            "${b#^f}" => "foo.bar.foo"
+        "#]],
     );
 }
 
@@ -338,7 +505,16 @@ fn patterns_have_few_escapes() {
 fn unknown_modifiers_are_errors() {
     check(
         &["${a=x}", "${a:=x}", "${a:#x}", "${a:%x}", "${a^}", "${a,,}", "${a:1}", "${a@Q}"],
-        &expect![""],
+        &expect![[r#"
+            "${a=x}" => unsupported modifier `=` in a substitution (at 3)
+            "${a:=x}" => unsupported modifier `:=` in a substitution (at 3)
+            "${a:#x}" => unsupported modifier `:#` in a substitution (at 3)
+            "${a:%x}" => unsupported modifier `:%` in a substitution (at 3)
+            "${a^}" => unsupported modifier `^` in a substitution (at 3)
+            "${a,,}" => unsupported modifier `,` in a substitution (at 3)
+            "${a:1}" => unsupported modifier `:1` in a substitution (at 3)
+            "${a@Q}" => unsupported modifier `@` in a substitution (at 3)
+        "#]],
     );
 }
 
@@ -359,11 +535,17 @@ fn lists_are_split_at_blanks() {
             "a '' b",
         ],
         &expect![[r#"
-            "'$a' \"$b\"" => "'apple' \"foo.bar.foo\""
-            "it's $a" => "it's apple"
-            "\\$a \\\\ \\x" => "$a \\ x"
-            "a\n$a\n" => "a\napple\n"
-            "${nope:-'x'}" => "'x'"
+            "" => []
+            " " => []
+            "a" => ["a"]
+            "a b" => ["a", "b"]
+            " a  b " => ["a", "b"]
+            "a\tb\nc" => ["a", "b", "c"]
+            "'a b' c" => ["a b", "c"]
+            "a\\ b" => ["a b"]
+            "a\"b c\"d" => ["ab cd"]
+            "''" => []
+            "a '' b" => ["a", "b"]
         "#]],
     );
 }
@@ -372,23 +554,56 @@ fn lists_are_split_at_blanks() {
 fn what_variables_hold_is_split_too() {
     check_list(
         &["$two", "x$two", "$two$two", "\"$two\"", "'$two'", "$empty", "a $nope b", "${nope:-x y}"],
-        &expect![""],
+        &expect![[r#"
+            "$two" => ["one", "two"]
+            "x$two" => ["xone", "two"]
+            "$two$two" => ["one", "twoone", "two"]
+            "\"$two\"" => ["one  two"]
+            "'$two'" => ["$two"]
+            "$empty" => []
+            "a $nope b" => ["a", "b"]
+            "${nope:-x y}" => ["x", "y"]
+        "#]],
     );
 }
 
 #[test]
 fn a_default_does_not_swallow_what_is_before_it() {
-    check_list(&["80${nope:-80}", "a b${nope:-c}d e"], &expect![[r#"
+    check_list(
+        &["80${nope:-80}", "a b${nope:-c}d e"],
+        &expect![[r#"
         "80${nope:-80}" => ["8080"]
         "a b${nope:-c}d e" => ["a", "bcd", "e"]
-    "#]]);
+    "#]],
+    );
+}
+
+#[test]
+fn the_backtick_escapes_when_told_so() {
+    table(
+        &["`$a", r"\$a", "``", "\"`$a\"", "C:\\$a"],
+        &expect![[r#"
+        "`$a" => "$a"
+        "\\$a" => "\\apple"
+        "``" => "`"
+        "\"`$a\"" => "$a"
+        "C:\\$a" => "C:\\apple"
+    "#]],
+        |word| word::expand(word, &lookup, '`'),
+    );
 }
 
 #[test]
 fn heredoc_bodies_keep_their_quotes() {
     table(
         &["'$a' \"$b\"", "it's $a", r"\$a \\ \x", "a\n$a\n", "${nope:-'x'}"],
-        &expect![""],
+        &expect![[r#"
+            "'$a' \"$b\"" => "'apple' \"foo.bar.foo\""
+            "it's $a" => "it's apple"
+            "\\$a \\\\ \\x" => "$a \\ x"
+            "a\n$a\n" => "a\napple\n"
+            "${nope:-'x'}" => "'x'"
+        "#]],
         |word| word::expand_heredoc(word, &lookup),
     );
 }
@@ -397,7 +612,10 @@ fn heredoc_bodies_keep_their_quotes() {
 fn titles_keep_quotes_and_what_is_not_set() {
     table(
         &["RUN '$a' \"$a\" $nope ${nope} ${nope:-x} ${nope#x} ${nope/x/y}", "RUN $$"],
-        &expect![""],
+        &expect![[r#"
+            "RUN '$a' \"$a\" $nope ${nope} ${nope:-x} ${nope#x} ${nope/x/y}" => "RUN '$a' \"apple\" $nope ${nope} ${nope:-x} ${nope#x} ${nope/x/y}"
+            "RUN $$" => "RUN $$"
+        "#]],
         |word| word::expand_known(word, &lookup, '\\'),
     );
 }

@@ -1,0 +1,91 @@
+//! The contexts of a build: opened when a step needs them, with their ignore files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use corten_dockerfile::ignore::Ignore;
+use corten_store::Store;
+use corten_sys::clock::SystemClock;
+use corten_sys::file;
+
+use crate::define::Contexts;
+use crate::error::BuildError;
+use crate::files::{ContextFiles, StatCache};
+use crate::graph::{Graph, Input};
+use crate::options::{BuildOptions, Context, DOCKERFILE_BYTES_MAX, NamedContext};
+
+/// The store's name for the stat caches.
+const CACHE_KIND: &str = "context-stat";
+
+/// The ignore file of a context.
+const IGNORE_FILE: &str = ".dockerignore";
+
+/// Opens what the graph takes files from.
+pub(crate) fn open(
+    graph: &Graph,
+    options: &BuildOptions,
+    store: &Store,
+) -> Result<Contexts, BuildError> {
+    let mut by_input = BTreeMap::new();
+    let inputs = graph.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.op.inputs());
+    for input in inputs {
+        if by_input.contains_key(input) {
+            continue;
+        }
+        let opened = match (input, &options.context) {
+            (Input::Context, Context::Directory(directory)) => {
+                let ignore = match &options.dockerfile.ignore {
+                    Some(ignore) => Some(Ignore::parse(&ignore.text)),
+                    None => ignore_of(directory)?,
+                };
+                open_directory(directory, ignore, store)?
+            }
+            (Input::Named(name), _) => match options.contexts.get(name) {
+                Some(NamedContext::Directory(directory)) => {
+                    open_directory(directory, ignore_of(directory)?, store)?
+                }
+                _ => continue,
+            },
+            _ => continue,
+        };
+        by_input.insert(input.clone(), opened);
+    }
+    Ok(Contexts { by_input })
+}
+
+fn ignore_of(directory: &Path) -> Result<Option<Ignore>, BuildError> {
+    let path = directory.join(IGNORE_FILE);
+    let bytes = match file::read_optional(&path, DOCKERFILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        // The directory itself is told to be none where it is opened.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => None,
+        Err(error) => return Err(BuildError::Read(error)),
+    };
+    Ok(bytes.map(|bytes| Ignore::parse(&String::from_utf8_lossy(&bytes))))
+}
+
+fn open_directory(
+    directory: &Path,
+    ignore: Option<Ignore>,
+    store: &Store,
+) -> Result<ContextFiles, BuildError> {
+    let ignore = ignore.filter(|ignore| !ignore.is_empty());
+    let load = |identity: &str| {
+        // A cache that cannot be read is an empty one: it only saves time.
+        let bytes = store.aux(CACHE_KIND, identity).ok().flatten();
+        bytes.map(StatCache::from_bytes).unwrap_or_default()
+    };
+    ContextFiles::open(directory, ignore, Arc::new(SystemClock), load)
+        .map_err(|source| BuildError::NoContext { path: directory.to_owned(), source })
+}
+
+/// Keeps what was learnt about the files.
+pub(crate) fn save(contexts: &Contexts, store: &Store) -> Result<(), BuildError> {
+    for context in contexts.by_input.values() {
+        if let Some((identity, bytes)) = context.cache_to_save() {
+            store.put_aux(CACHE_KIND, &identity, &bytes)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! `--chown` and the owner of a `WORKDIR`, by the image's own user database.
+
+use corten_runtime::user::{self, UserError};
+use corten_store::StoreError;
+
+use super::CopyError;
+use crate::files::FilesError;
+
+/// The largest user database that is read: a directory service's export of a million users.
+const DATABASE_BYTES_MAX: u64 = 64 << 20;
+
+/// The user databases of an image.
+#[derive(Debug, Clone, Default)]
+pub struct Databases {
+    pub passwd: Vec<u8>,
+    pub group: Vec<u8>,
+}
+
+impl Databases {
+    /// Reads them from the layers of a stage; missing ones are empty.
+    pub fn read(snapshot: &corten_store::Snapshot) -> Result<Self, StoreError> {
+        let read = |path: &[u8]| snapshot.read_file(path, DATABASE_BYTES_MAX);
+        Ok(Self {
+            passwd: read(b"etc/passwd")?.unwrap_or_default(),
+            group: read(b"etc/group")?.unwrap_or_default(),
+        })
+    }
+}
+
+/// Whether an owner can be told without a user database.
+pub fn is_numeric(owner: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match owner.split_once(':') {
+        Some((user, group)) => digits(user) && digits(group),
+        None => digits(owner),
+    }
+}
+
+/// Finds the ids of `--chown`. A number without a group is user and group, as in Docker; a name
+/// without a group brings its primary group.
+pub fn resolve(databases: &Databases, owner: &str) -> Result<(u32, u32), UserError> {
+    let (name, group) = match owner.split_once(':') {
+        Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
+        None => (owner, None),
+    };
+    let found = user::resolve(&databases.passwd, &databases.group, name)?;
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let gid = match group {
+        Some(group) => user::resolve_group(&databases.group, group)?,
+        None if is_number => found.uid,
+        None => found.gid,
+    };
+    Ok((found.uid, gid))
+}
+
+impl From<StoreError> for CopyError {
+    fn from(error: StoreError) -> Self {
+        Self::Files(FilesError::Store(error))
+    }
+}

@@ -1,0 +1,224 @@
+//! From a failed step to a message with a place.
+
+use std::error::Error;
+
+use corten_diag::Diagnostic;
+use corten_oci::tree::TreePath;
+use corten_store::StoreError;
+
+use crate::copy::CopyError;
+use crate::copy::select::clean;
+use crate::files::{ContextFiles, FilesError};
+use crate::graph::{CopyOp, Graph, Input, Op, Place, Step};
+use crate::run::{ExecError, RunOutcome};
+
+/// How many of the last output lines are shown with a failed command.
+const OUTPUT_LINES_MAX: usize = 20;
+
+/// How much output is kept for that.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("failed to find `{source_path}` in {input}")]
+    MountSource { source_path: String, input: String },
+    #[error("the secret `{id}` was not given")]
+    NoSecret { id: String },
+    #[error("failed to read the secret `{id}`")]
+    ReadSecret {
+        id: String,
+        #[source]
+        source: corten_sys::error::IoError,
+    },
+    #[error("the secret `{id}` is no text, so it cannot be a variable")]
+    SecretText { id: String },
+    #[error(transparent)]
+    User(#[from] corten_runtime::user::UserError),
+    #[error("the command ended with code {}", outcome.code)]
+    Command { outcome: RunOutcome, output: Tail, memory_limit: Option<u64> },
+}
+
+/// The last lines of an output.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > 2 * OUTPUT_BYTES_MAX {
+            let cut = self.bytes.len() - OUTPUT_BYTES_MAX;
+            self.bytes.drain(..cut);
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let lines: Vec<&str> = text.lines().map(last_rewrite).collect();
+        let lines = lines.iter().map(|line| line.trim_end().to_owned());
+        let mut lines: Vec<String> = lines.collect();
+        while lines.last().is_some_and(String::is_empty) {
+            lines.pop();
+        }
+        lines.split_off(lines.len().saturating_sub(OUTPUT_LINES_MAX))
+    }
+}
+
+/// Progress bars write a line again and again; only the last state is worth showing.
+fn last_rewrite(line: &str) -> &str {
+    line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line)
+}
+
+/// The causes of an error as notes, without those that only repeat what is above.
+pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut above = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if text != above {
+            notes.push(format!("caused by: {text}"));
+        }
+        above = text;
+        next = cause.source();
+    }
+    notes
+}
+
+/// Makes the message of a failed step.
+pub(crate) fn diagnose(
+    graph: &Graph,
+    step: &Step,
+    error: &StepError,
+    context: Option<&ContextFiles>,
+) -> Diagnostic {
+    let diagnostic = match error {
+        StepError::Command { outcome, output, memory_limit } => {
+            command(step, *outcome, output, *memory_limit)
+        }
+        StepError::Copy(CopyError::NotFound { word, path }) => {
+            not_found(graph, step, *word, path, context)
+        }
+        other => {
+            let mut diagnostic = Diagnostic::error(other.to_string());
+            diagnostic.notes = causes(other);
+            diagnostic.hint = hint(other);
+            diagnostic
+        }
+    };
+    let span = diagnostic.span.filter(|_| step.place.trigger.is_none());
+    in_place(diagnostic.at(span.unwrap_or(step.place.span)), &step.place)
+}
+
+/// Names the trigger, if the step comes from one.
+pub(crate) fn in_place(diagnostic: Diagnostic, place: &Place) -> Diagnostic {
+    match &place.trigger {
+        Some(trigger) => diagnostic.with_note(format!("in the trigger `{trigger}` of the base image")),
+        None => diagnostic,
+    }
+}
+
+fn hint(error: &StepError) -> Option<String> {
+    match error {
+        StepError::Copy(error) => error.hint(),
+        StepError::Exec(error) => error.hint(),
+        StepError::Store(error) => error.hint(),
+        StepError::Files(error) => error.hint(),
+        StepError::User(error) => error.hint(),
+        StepError::NoSecret { id } => Some(format!("give it with `--secret id={id},src=FILE`")),
+        StepError::SecretText { .. } => Some("mount it as a file: leave out `env=`".to_owned()),
+        _ => None,
+    }
+}
+
+fn command(step: &Step, outcome: RunOutcome, output: &Tail, limit: Option<u64>) -> Diagnostic {
+    let message = match (outcome.out_of_memory, outcome.signal) {
+        (Some(_), _) => "the command was killed: out of memory".to_owned(),
+        (None, Some(signal)) => format!("the command was killed by signal {signal}"),
+        (None, None) => format!("the command ended with code {}", outcome.code),
+    };
+    let mut diagnostic = Diagnostic::error(message);
+    if let Op::Run(run) = &step.op
+        && let Some(program) = run.args.first()
+        && run.args.len() == 1
+    {
+        diagnostic.notes.push(format!("the command is `{program}`"));
+    }
+    let lines = output.lines();
+    if !lines.is_empty() {
+        diagnostic.notes.push(format!("its last output:\n{}", lines.join("\n")));
+    }
+    diagnostic.hint = match (outcome.out_of_memory, outcome.code) {
+        (Some(memory), _) => {
+            let peak = memory.peak_bytes.map(|peak| format!("it used {}", mebibytes(peak)));
+            let limit = memory.limit_bytes.or(limit).map(|limit| format!("the limit is {}", mebibytes(limit)));
+            let facts: Vec<String> = peak.into_iter().chain(limit).collect();
+            if !facts.is_empty() {
+                diagnostic.notes.push(facts.join(", "));
+            }
+            Some("allow more with `--memory`, or let the step do less at once".to_owned())
+        }
+        (None, 127) => Some("127 means that a program was not found: install it in a step before".to_owned()),
+        (None, 126) => Some("126 means that a file is not executable: give it the mode with `COPY --chmod=755`".to_owned()),
+        (None, _) => None,
+    };
+    diagnostic
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+fn not_found(
+    graph: &Graph,
+    step: &Step,
+    word: usize,
+    path: &str,
+    context: Option<&ContextFiles>,
+) -> Diagnostic {
+    let Op::Copy(op) = &step.op else {
+        return Diagnostic::error(format!("failed to find `{path}`"));
+    };
+    let from = graph.input_name(&op.input);
+    let diagnostic = Diagnostic::error(format!("failed to find `{path}` in {from}"));
+    let diagnostic = match op.sources.get(word) {
+        Some(source) => diagnostic.at(source.span),
+        None => diagnostic,
+    };
+    match missing_hint(op, word, path, context) {
+        Some(hint) => diagnostic.with_hint(hint),
+        None => diagnostic,
+    }
+}
+
+/// What may have been meant by a source that does not exist.
+fn missing_hint(
+    op: &CopyOp,
+    word: usize,
+    path: &str,
+    context: Option<&ContextFiles>,
+) -> Option<String> {
+    let context = context?;
+    let path = TreePath::clean(&clean(path)).ok()?;
+    if context.hides(&path) {
+        return Some(format!("`{path}` is there, but the ignore file hides it from the build"));
+    }
+    if let Some(near) = context.near(&path) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    let written = &op.sources.get(word)?.text;
+    if op.input == Input::Context && written.split('/').any(|part| part == "..") {
+        return Some("files outside of the build context cannot be copied: build with a directory above as context".to_owned());
+    }
+    None
+}

@@ -1,0 +1,86 @@
+//! Why a build failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corten_diag::{Diagnostic, SourceFile};
+use corten_store::StoreError;
+use corten_sys::error::IoError;
+
+/// A failed build.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile or one of its steps is at fault, at a place that is known.
+    #[error("{0}")]
+    Diagnosed(Box<Diagnosed>),
+    #[error("there is no Dockerfile at `{}`", path.display())]
+    NoDockerfile {
+        path: PathBuf,
+        /// A file beside it that may have been meant.
+        near: Option<String>,
+    },
+    #[error("failed to read what the build needs")]
+    Read(#[source] IoError),
+    #[error("the build context `{}` is no directory", path.display())]
+    NoContext {
+        path: PathBuf,
+        #[source]
+        source: IoError,
+    },
+    #[error("the store failed during the build")]
+    Store(#[from] StoreError),
+}
+
+impl BuildError {
+    /// The diagnostics with the text that their places belong to.
+    pub fn diagnosed(&self) -> Option<&Diagnosed> {
+        match self {
+            Self::Diagnosed(diagnosed) => Some(diagnosed),
+            _ => None,
+        }
+    }
+
+    /// What to do; a diagnosed error has its hints in its diagnostics.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoDockerfile { near: Some(near), .. } => {
+                Some(format!("there is a file `{near}`: name it with `--file`"))
+            }
+            Self::NoDockerfile { near: None, .. } => {
+                Some("name the Dockerfile with `--file PATH`".to_owned())
+            }
+            Self::NoContext { .. } => {
+                Some("give the directory that holds the files to copy".to_owned())
+            }
+            Self::Store(error) => error.hint(),
+            Self::Diagnosed(_) | Self::Read(_) => None,
+        }
+    }
+}
+
+/// Diagnostics about one text; at least one is an error.
+#[derive(Debug)]
+pub struct Diagnosed {
+    pub diagnostics: Vec<Diagnostic>,
+    pub source: Arc<SourceFile>,
+}
+
+impl Diagnosed {
+    /// Joins diagnostics with their text.
+    pub fn new(diagnostics: Vec<Diagnostic>, source: Arc<SourceFile>) -> Self {
+        Self { diagnostics, source }
+    }
+}
+
+impl std::fmt::Display for Diagnosed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let first = self.diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+        f.write_str(first.map_or("the Dockerfile is at fault", |first| &first.message))
+    }
+}
+
+impl From<Diagnosed> for BuildError {
+    fn from(diagnosed: Diagnosed) -> Self {
+        Self::Diagnosed(Box::new(diagnosed))
+    }
+}

@@ -1,0 +1,96 @@
+//! One step is carried out: a staging directory is filled and becomes a layer.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use corten_store::{Layer, Seal};
+
+use crate::copy::owner::{self, Databases};
+use crate::copy::select::Selection;
+use crate::copy::{self, CopyError, Copying, Place};
+use crate::define::Contexts;
+use crate::diagnose::StepError;
+use crate::files::{Files, NoFiles};
+use crate::graph::{CopyOp, Graph, Input, Op, Stage, Step, WorkdirOp};
+use crate::options::BuildOptions;
+use crate::run;
+use crate::solve::{StageOutput, Tools};
+
+/// How overlayfs marks an opaque directory.
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// The same within a user namespace.
+const OPAQUE_IN_USER_NAMESPACE: &[u8] = b"user.overlay.opaque";
+
+/// Everything that one step needs.
+pub(crate) struct Execution<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) tools: &'a Tools<'a>,
+    pub(crate) contexts: &'a Contexts,
+    pub(crate) stage: &'a Stage,
+    pub(crate) step: &'a Step,
+    /// The layers below.
+    pub(crate) below: &'a StageOutput,
+    /// The stages that files come from, in the order of the inputs.
+    pub(crate) inputs: &'a [Option<Arc<StageOutput>>],
+    /// What is taken, in the same order.
+    pub(crate) selections: &'a [Option<Arc<Selection>>],
+    pub(crate) cancelled: &'a Arc<AtomicBool>,
+}
+
+impl Execution<'_> {
+    /// Makes the layer.
+    pub(crate) fn run(&self) -> Result<Layer, StepError> {
+        match &self.step.op {
+            Op::Copy(op) => self.copy(op),
+            Op::Workdir(op) => self.workdir(op),
+            Op::Run(op) => run::step::run(self, op),
+        }
+    }
+
+    fn copy(&self, op: &CopyOp) -> Result<Layer, StepError> {
+        let staging = self.tools.store.stage()?;
+        let selection = self.selections.first().and_then(Option::as_deref);
+        let empty = Selection::default();
+        let keeps_metadata = matches!(op.input, Input::Stage(_));
+        let owner = op.owner.as_deref().map(|owner| self.owner(owner)).transpose()?;
+        let none = NoFiles;
+        let below: &dyn Files = if op.link { &none } else { self.below.files()? };
+        let place = self.place(staging.tree(), staging.work());
+        let selection = selection.unwrap_or(&empty);
+        copy::copy(&Copying { op, selection, keeps_metadata, below, owner }, &place)?;
+        Ok(self.tools.store.commit(staging, &self.seal())?)
+    }
+
+    fn workdir(&self, op: &WorkdirOp) -> Result<Layer, StepError> {
+        let staging = self.tools.store.stage()?;
+        let owner = match op.user.as_str() {
+            "" => None,
+            user => Some(self.owner(user)?),
+        };
+        let place = self.place(staging.tree(), staging.work());
+        copy::workdir(op, self.below.files()?, owner, &place)?;
+        Ok(self.tools.store.commit(staging, &self.seal())?)
+    }
+
+    /// The ids of an owner by the image's own user database.
+    fn owner(&self, owner: &str) -> Result<(u32, u32), StepError> {
+        let databases = if owner::is_numeric(owner) {
+            Databases::default()
+        } else {
+            Databases::read(self.below.files()?.snapshot())?
+        };
+        Ok(owner::resolve(&databases, owner).map_err(CopyError::from)?)
+    }
+
+    pub(crate) fn place<'p>(&self, tree: &'p std::path::Path, spool: &'p std::path::Path) -> Place<'p> {
+        let in_user_namespace = self.tools.store.in_user_namespace();
+        let opaque = if in_user_namespace { OPAQUE_IN_USER_NAMESPACE } else { OPAQUE };
+        Place { tree, spool, opaque, epoch: self.stage.epoch }
+    }
+
+    pub(crate) fn seal(&self) -> Seal<'static> {
+        Seal { epoch: Some(self.stage.epoch), drop: &[] }
+    }
+}

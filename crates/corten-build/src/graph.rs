@@ -1,0 +1,346 @@
+//! The plan of a build: stages, and in each the steps that change files.
+//!
+//! A graph holds every decision that can be made without reading a file of the context: what is
+//! expanded, where each step begins, what the image will say about itself. Instructions that only
+//! change the configuration are no steps; they are in the stage's [`StageImage`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use corten_diag::{Diagnostic, SourceFile, Span};
+use corten_oci::image::ImageConfig;
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_runtime::Network;
+use corten_store::Image;
+
+use crate::copy::mode::ModeChange;
+
+/// A planned build.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    pub platform: Platform,
+    /// What the target needs, in an order in which each stage follows those that it needs.
+    pub stages: Vec<Stage>,
+    /// The Dockerfile, for messages about places.
+    pub source: Arc<SourceFile>,
+    /// What is worth saying although nothing is wrong.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// The place of a stage in [`Graph::stages`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub usize);
+
+/// A stage, or an image that files are taken from.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// As it is shown: its name, else its number in the file, else the image.
+    pub name: String,
+    pub base: Base,
+    pub steps: Vec<Step>,
+    /// Seconds since 1970: no file that the steps make is later.
+    pub epoch: i64,
+    /// What an image of this stage says, but for its layers.
+    pub config: ImageConfig,
+    /// The place of its `FROM`, or of what names the image.
+    pub place: Place,
+}
+
+/// What a stage begins with.
+#[derive(Debug, Clone)]
+pub enum Base {
+    Scratch,
+    Image {
+        reference: Reference,
+        /// Absent in a plan that is only shown.
+        image: Option<Box<Image>>,
+    },
+    Stage(StageId),
+}
+
+/// One instruction that makes a layer.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// From 1, over the whole graph.
+    pub number: u32,
+    /// The instruction with known variables replaced.
+    pub title: String,
+    pub place: Place,
+    pub op: Op,
+}
+
+/// Where in the Dockerfile something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub span: Span,
+    /// The text of a trigger of the base image; then the place is that of `FROM`.
+    pub trigger: Option<String>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Copy(CopyOp),
+    Run(RunOp),
+    Workdir(WorkdirOp),
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Input {
+    /// The main context.
+    Context,
+    /// A further context that is a directory.
+    Named(String),
+    Stage(StageId),
+    /// Nothing at all: `from=scratch`.
+    Empty,
+}
+
+/// `COPY` and `ADD` of local files.
+#[derive(Debug, Clone)]
+pub struct CopyOp {
+    pub input: Input,
+    pub sources: Vec<SourceWord>,
+    /// Files that stand in the Dockerfile.
+    pub inline: Vec<InlineFile>,
+    /// Absolute and clean; ends in `/` when it names a directory.
+    pub dest: String,
+    /// `user[:group]`, names or numbers.
+    pub owner: Option<String>,
+    pub mode: Option<ModeChange>,
+    /// Whether the layer does not depend on what is below it.
+    pub link: bool,
+    pub parents: bool,
+    pub excludes: Vec<String>,
+    /// Whether archives are unpacked.
+    pub unpack: bool,
+}
+
+/// A source as written after expansion, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceWord {
+    pub text: String,
+    pub span: Span,
+    /// Whether it is a path in which nothing is a wildcard.
+    pub literal: bool,
+}
+
+/// A file that stands in the Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFile {
+    pub name: String,
+    pub content: String,
+}
+
+/// `RUN`.
+#[derive(Debug, Clone)]
+pub struct RunOp {
+    /// Program and arguments, the shell included.
+    pub args: Vec<String>,
+    /// A here-document that is executed as a file of its own.
+    pub script: Option<InlineFile>,
+    /// Build arguments and the image's environment.
+    pub env: Vec<(String, String)>,
+    pub cwd: String,
+    /// As in `USER`; empty for root.
+    pub user: String,
+    pub network: Network,
+    pub mounts: Vec<RunMount>,
+}
+
+/// One `--mount` of a `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMount {
+    /// Absolute and clean.
+    pub target: String,
+    pub span: Span,
+    pub kind: RunMountKind,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunMountKind {
+    Bind {
+        input: Input,
+        /// Absolute within the input.
+        source: String,
+        /// Writes are lost after the step.
+        writable: bool,
+    },
+    Cache {
+        id: String,
+        sharing: CacheSharing,
+        /// What an empty cache begins with.
+        seed: Option<(Input, String)>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        readonly: bool,
+    },
+    Tmpfs {
+        size_bytes: Option<u64>,
+    },
+    Secret {
+        id: String,
+        /// Absent when it is only wanted as a variable.
+        file: bool,
+        variable: Option<String>,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+}
+
+/// Who may use a cache at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSharing {
+    /// Everyone at once.
+    Shared,
+    /// A user that finds it busy gets another one.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// `WORKDIR`: makes the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkdirOp {
+    /// Absolute and clean.
+    pub path: String,
+    /// Whose the directories become; empty for root.
+    pub user: String,
+}
+
+impl Graph {
+    /// The stage that becomes the image.
+    pub fn target(&self) -> StageId {
+        StageId(self.stages.len().saturating_sub(1))
+    }
+
+    /// A stage by its id.
+    ///
+    /// # Panics
+    ///
+    /// When the id is of another graph.
+    pub fn stage(&self, id: StageId) -> &Stage {
+        &self.stages[id.0]
+    }
+
+    /// The number of steps.
+    pub fn step_count(&self) -> u32 {
+        self.stages.iter().map(|stage| u32::try_from(stage.steps.len()).unwrap_or(u32::MAX)).sum()
+    }
+
+    /// The name of an input as people know it.
+    pub fn input_name(&self, input: &Input) -> String {
+        match input {
+            Input::Context => "the build context".to_owned(),
+            Input::Named(name) => format!("the context `{name}`"),
+            Input::Stage(id) => format!("`{}`", self.stage(*id).name),
+            Input::Empty => "an empty directory".to_owned(),
+        }
+    }
+}
+
+impl Op {
+    /// The stages and contexts that files are taken from.
+    pub fn inputs(&self) -> Vec<&Input> {
+        match self {
+            Self::Copy(copy) if copy.sources.is_empty() => Vec::new(),
+            Self::Copy(copy) => vec![&copy.input],
+            Self::Run(run) => run.mounts.iter().filter_map(RunMount::input).collect(),
+            Self::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
+impl RunMount {
+    /// Where its files come from, if they come from anywhere.
+    pub fn input(&self) -> Option<&Input> {
+        match &self.kind {
+            RunMountKind::Bind { input, .. } => Some(input),
+            RunMountKind::Cache { seed: Some((input, _)), .. } => Some(input),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Graph {
+    /// The plan as text, for `--plan`; it is the same on every machine.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "platform {}", self.platform)?;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let target = if StageId(index) == self.target() { " (target)" } else { "" };
+            writeln!(f, "\nstage {}{target}", stage.name)?;
+            match &stage.base {
+                Base::Scratch => writeln!(f, "  from scratch")?,
+                Base::Image { reference, .. } => writeln!(f, "  from {}", reference.familiar())?,
+                Base::Stage(id) => writeln!(f, "  from stage {}", self.stage(*id).name)?,
+            }
+            for step in &stage.steps {
+                writeln!(f, "  {:>2} {}", step.number, step.title)?;
+                self.fmt_op(f, &step.op)?;
+            }
+        }
+        let config = &self.stage(self.target()).config.config;
+        writeln!(f, "\nimage")?;
+        for variable in &config.env {
+            writeln!(f, "  env {variable}")?;
+        }
+        let mut line = |name: &str, value: &Option<String>| match value {
+            Some(value) => writeln!(f, "  {name} {value}"),
+            None => Ok(()),
+        };
+        line("user", &config.user)?;
+        line("workdir", &config.working_dir)?;
+        line("entrypoint", &config.entrypoint.as_ref().map(|args| format!("{args:?}")))?;
+        line("cmd", &config.cmd.as_ref().map(|args| format!("{args:?}")))?;
+        for port in &config.exposed_ports {
+            writeln!(f, "  expose {port}")?;
+        }
+        for (key, value) in &config.labels {
+            writeln!(f, "  label {key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Graph {
+    fn fmt_op(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
+        match op {
+            Op::Copy(copy) => {
+                for source in &copy.sources {
+                    let from = self.input_name(&copy.input);
+                    writeln!(f, "       from {from}: {} -> {}", source.text, copy.dest)?;
+                }
+                for file in &copy.inline {
+                    writeln!(f, "       here-document {} -> {}", file.name, copy.dest)?;
+                }
+            }
+            Op::Run(run) => {
+                writeln!(f, "       exec {:?} in {}", run.args, run.cwd)?;
+                for mount in &run.mounts {
+                    let kind = match &mount.kind {
+                        RunMountKind::Bind { input, .. } => {
+                            format!("bind of {}", self.input_name(input))
+                        }
+                        RunMountKind::Cache { id, .. } => format!("cache {id}"),
+                        RunMountKind::Tmpfs { .. } => "tmpfs".to_owned(),
+                        RunMountKind::Secret { id, .. } => format!("secret {id}"),
+                    };
+                    match &mount.kind {
+                        RunMountKind::Secret { file: false, variable: Some(name), .. } => {
+                            writeln!(f, "       variable {name} ({kind})")?;
+                        }
+                        _ => writeln!(f, "       mount {} ({kind})", mount.target)?,
+                    }
+                }
+            }
+            Op::Workdir(workdir) => writeln!(f, "       directory {}", workdir.path)?,
+        }
+        Ok(())
+    }
+}

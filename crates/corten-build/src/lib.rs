@@ -1,0 +1,89 @@
+//! From a Dockerfile to a graph, and from the graph to an image.
+//!
+//! ```text
+//! BuildOptions ──► parse ──► plan()   pure but for the bases that it asks for ──► Graph
+//!                                                                                  │
+//!   solve()   demanded from the target backwards, stages in parallel               ▼
+//!     per step:    key from definition, the layers below and the content that is read
+//!                    ├─ known ──► the layer
+//!                    └─ not   ──► copy: a function of trees │ run: the Executor ──► Store::commit
+//!   export         configuration and manifest ──► Store::put_image, Store::tag
+//! ```
+//!
+//! What this crate is not: it prints nothing, reads no environment, knows no registry. Base images
+//! come from [`Bases`], `RUN` is carried out by an [`Executor`], and what happens is told to a
+//! [`Reporter`].
+//!
+//! Invariants:
+//! - The same Dockerfile, options, context and bases give the same image on every machine, as far as
+//!   the programs in `RUN` do. Files of the context get the epoch as time and root as owner.
+//! - `COPY` never mounts anything: it is computed as a tree and then written.
+//! - The directory that a `RUN` writes to becomes the layer; nothing is copied afterwards.
+//! - A wrong key is worse than a missed one: when in doubt, a step is done again.
+#![forbid(unsafe_code)]
+
+mod config;
+mod contexts;
+mod copy;
+mod define;
+mod diagnose;
+mod error;
+mod execute;
+mod export;
+mod files;
+pub mod graph;
+mod key;
+mod lock;
+mod options;
+mod plan;
+mod run;
+mod solve;
+mod traits;
+
+#[cfg(test)]
+mod tests;
+
+use corten_diag::{Event, Reporter};
+use corten_store::{Image, Store};
+
+pub use corten_runtime::Network;
+pub use error::{BuildError, Diagnosed};
+pub use graph::Graph;
+pub use options::{
+    BuildOptions, Context, DOCKERFILE_BYTES_MAX, DockerfileText, IgnoreText, NamedContext,
+    RunOptions, Secret,
+};
+pub use plan::plan as plan_dockerfile;
+pub use copy::mode::{ModeChange, ModeError};
+pub use key::KEY_VERSION;
+pub use run::{
+    ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount, StepMountKind,
+};
+pub use solve::{Tools, solve};
+pub use traits::{BaseError, Bases, Executor};
+
+/// Plans a build; what is worth saying goes to the reporter.
+pub fn plan(
+    options: &BuildOptions,
+    bases: &dyn Bases,
+    reporter: &dyn Reporter,
+) -> Result<Graph, BuildError> {
+    let dockerfile = corten_dockerfile::parse(&options.dockerfile.text);
+    let graph = plan_dockerfile(&dockerfile, options, Some(bases))?;
+    for warning in &graph.warnings {
+        reporter.report(Event::Diagnostic(warning.clone()));
+    }
+    Ok(graph)
+}
+
+/// Builds an image, stores it and gives it its names.
+pub fn build(
+    options: &BuildOptions,
+    store: &Store,
+    bases: &dyn Bases,
+    executor: &dyn Executor,
+    reporter: &dyn Reporter,
+) -> Result<Image, BuildError> {
+    let graph = plan(options, bases, reporter)?;
+    solve(&graph, options, &Tools { store, executor, reporter })
+}

@@ -1,0 +1,202 @@
+//! What a caller wants built.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_runtime::Network;
+use corten_sys::file;
+
+use crate::error::BuildError;
+
+/// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
+pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
+
+/// One build. [`BuildOptions::new`] gives the quiet defaults; a caller changes what it must.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The files that `COPY` and `ADD` may take.
+    pub context: Context,
+    pub dockerfile: DockerfileText,
+    /// The stage to build; the last one when absent.
+    pub target: Option<String>,
+    /// Values for `ARG`.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels put over those of the Dockerfile.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Names that the image gets. Names that it has already are left alone.
+    pub tags: Vec<Reference>,
+    /// Does every step again; results are still recorded.
+    pub no_cache: bool,
+    /// The platform to build for; the host's when absent.
+    pub platform: Option<Platform>,
+    /// Seconds since 1970 that all times are set or clamped to. When absent, the build argument
+    /// `SOURCE_DATE_EPOCH` counts, then the time at which the base image was created, then 0.
+    pub epoch: Option<i64>,
+    /// Further contexts by name: for `FROM name`, `COPY --from=name` and `RUN --mount=…,from=name`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, Secret>,
+    pub run: RunOptions,
+}
+
+/// How `RUN` steps are carried out. Nothing of it but the network mode is part of a cache key.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The network of steps that do not choose one.
+    pub network: Network,
+    /// A file with certificates in PEM form that programs in `RUN` shall trust.
+    pub ca_certificates: Option<PathBuf>,
+    /// Proxy variables (`HTTP_PROXY`, `no_proxy` and so on) for the environment of `RUN`.
+    pub proxy: BTreeMap<String, String>,
+    pub memory_bytes: Option<u64>,
+    /// Processor time in thousandths of a processor.
+    pub cpu_millis: Option<u64>,
+    pub pids: Option<u64>,
+    /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
+    pub cache_directory: Option<PathBuf>,
+}
+
+/// Where the main context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// No files at all; for a Dockerfile from standard input without a directory.
+    Empty,
+    Directory(PathBuf),
+}
+
+/// What a name of a further context stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    Directory(PathBuf),
+    Image(Reference),
+}
+
+/// Where a secret is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Read when a step asks for it.
+    File(PathBuf),
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(value) => write!(f, "Value({} bytes)", value.len()),
+        }
+    }
+}
+
+/// A Dockerfile with its ignore file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerfileText {
+    /// As it shall be shown.
+    pub name: String,
+    pub text: String,
+    /// `NAME.dockerignore` beside the Dockerfile. When absent, `.dockerignore` of the context counts.
+    pub ignore: Option<IgnoreText>,
+}
+
+/// An ignore file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoreText {
+    /// As it shall be shown.
+    pub name: String,
+    pub text: String,
+}
+
+impl DockerfileText {
+    /// Takes a text that was read elsewhere, such as standard input.
+    pub fn inline(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), ignore: None }
+    }
+
+    /// Reads a Dockerfile and, where there is one, `FILE.dockerignore` beside it.
+    pub fn read(path: &Path) -> Result<Self, BuildError> {
+        let text = read_text(path)?;
+        let mut ignore_path = path.as_os_str().to_owned();
+        ignore_path.push(".dockerignore");
+        let ignore_path = PathBuf::from(ignore_path);
+        let ignore = match file::exists(&ignore_path).map_err(BuildError::Read)? {
+            true => Some(IgnoreText {
+                name: ignore_path.display().to_string(),
+                text: read_text(&ignore_path)?,
+            }),
+            false => None,
+        };
+        Ok(Self { name: path.display().to_string(), text, ignore })
+    }
+}
+
+/// Reads text; bytes that are no text are replaced, as the parser is told nothing of encodings.
+fn read_text(path: &Path) -> Result<String, BuildError> {
+    let bytes = match file::read_limited(path, DOCKERFILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => {
+            return Err(BuildError::NoDockerfile { path: path.to_owned(), near: near(path) });
+        }
+        Err(error) => return Err(BuildError::Read(error)),
+    };
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// A file beside the missing one that may have been meant.
+fn near(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let names = file::list_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
+    let wanted = path.file_name()?.to_str()?;
+    let found = corten_diag::suggest::nearest(wanted, &names).or_else(|| {
+        let known = ["Dockerfile", "Containerfile", "dockerfile"];
+        known.into_iter().find(|known| *known != wanted && names.contains(known))
+    });
+    found.map(ToOwned::to_owned)
+}
+
+impl BuildOptions {
+    /// Builds the last stage of a Dockerfile for the host's platform, without a name.
+    pub fn new(context: Context, dockerfile: DockerfileText) -> Self {
+        Self {
+            context,
+            dockerfile,
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            tags: Vec::new(),
+            no_cache: false,
+            platform: None,
+            epoch: None,
+            contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            run: RunOptions::new(),
+        }
+    }
+}
+
+impl RunOptions {
+    /// A network of its own, no certificates, no proxy, no limits.
+    pub fn new() -> Self {
+        Self {
+            network: Network::Default,
+            ca_certificates: None,
+            proxy: BTreeMap::new(),
+            memory_bytes: None,
+            cpu_millis: None,
+            pids: None,
+            cache_directory: None,
+        }
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,214 @@
+//! `COPY` and `ADD`.
+
+use corten_diag::{Diagnostic, Span};
+use corten_dockerfile::{Add, Copy, InlineFile as InlineWord, Instruction, Word, word};
+
+use super::instruction::Dispatcher;
+use super::{PlanResult, Planned, Scope, error, unsupported};
+use crate::config::LayerMade;
+use crate::copy::mode::ModeChange;
+use crate::copy::select::clean;
+use crate::graph::{CopyOp, InlineFile, Input, Op, SourceWord};
+
+/// What both instructions have.
+struct Common<'a> {
+    keyword: &'static str,
+    sources: &'a [Word],
+    files: &'a [InlineWord],
+    dest: &'a Word,
+    chown: Option<&'a Word>,
+    chmod: Option<&'a Word>,
+    excludes: &'a [Word],
+    link: bool,
+    parents: bool,
+}
+
+pub(super) fn plan_copy(
+    dispatcher: &mut Dispatcher<'_, '_>,
+    planned: &mut Planned,
+    each: &Instruction,
+    copy: &Copy,
+) -> PlanResult<()> {
+    let input = match &copy.from {
+        Some(from) => {
+            if word::variables(&from.text, dispatcher.planner.escape).is_empty() {
+                dispatcher.input(&from.text, from.span)?
+            } else {
+                let diagnostic = Diagnostic::error("variables do not work in `--from`");
+                let hint = "give the image a name with `FROM image AS name` and copy from that";
+                return Err(Box::new(diagnostic.at(from.span).with_hint(hint)));
+            }
+        }
+        None => Input::Context,
+    };
+    let common = Common {
+        keyword: "COPY",
+        sources: &copy.sources,
+        files: &copy.files,
+        dest: &copy.dest,
+        chown: copy.chown.as_ref(),
+        chmod: copy.chmod.as_ref(),
+        excludes: &copy.excludes,
+        link: copy.link,
+        parents: copy.parents,
+    };
+    let op = plan_common(dispatcher, planned, input, &common)?;
+    for source in &op.sources {
+        if is_remote(&source.text) {
+            let diagnostic = Diagnostic::error("`COPY` cannot take a URL").at(source.span);
+            return Err(Box::new(diagnostic.with_hint("`ADD` is the instruction for it")));
+        }
+    }
+    dispatcher.push(planned, each, Op::Copy(op));
+    Ok(())
+}
+
+pub(super) fn plan_add(
+    dispatcher: &mut Dispatcher<'_, '_>,
+    planned: &mut Planned,
+    each: &Instruction,
+    add: &Add,
+) -> PlanResult<()> {
+    let common = Common {
+        keyword: "ADD",
+        sources: &add.sources,
+        files: &add.files,
+        dest: &add.dest,
+        chown: add.chown.as_ref(),
+        chmod: add.chmod.as_ref(),
+        excludes: &add.excludes,
+        link: add.link,
+        parents: false,
+    };
+    let mut op = plan_common(dispatcher, planned, Input::Context, &common)?;
+    op.unpack = add.unpack.unwrap_or(true);
+    for source in &op.sources {
+        if is_remote(&source.text) {
+            let what = format!("`ADD` of `{}`", source.text);
+            let hint = "fetch it in a `RUN`, or before the build into the context";
+            return unsupported(&what, source.span, hint);
+        }
+    }
+    if let Some(checksum) = &add.checksum {
+        return error("`--checksum` is only for sources that are fetched", checksum.span);
+    }
+    if let Some(true) = add.keep_git_dir {
+        return error("`--keep-git-dir` is only for sources that are git repositories", each.span);
+    }
+    dispatcher.push(planned, each, Op::Copy(op));
+    Ok(())
+}
+
+fn plan_common(
+    dispatcher: &Dispatcher<'_, '_>,
+    planned: &mut Planned,
+    input: Input,
+    common: &Common<'_>,
+) -> PlanResult<CopyOp> {
+    let scope = Scope::new(&planned.variables, dispatcher.planner.escape);
+    let mut sources = Vec::new();
+    for word in common.sources {
+        let text = scope.expand(word)?;
+        if text.is_empty() {
+            return error(format!("the source `{}` expands to nothing", word.text), word.span);
+        }
+        sources.push(SourceWord { text, span: word.span, literal: false });
+    }
+    let written = scope.expand(common.dest)?;
+    let optional = |word: Option<&Word>| word.map(|word| scope.expand(word)).transpose();
+    let (owner, chmod) = (optional(common.chown)?, optional(common.chmod)?);
+    let owner = owner.filter(|owner| !owner.is_empty());
+    let chmod = chmod.filter(|chmod| !chmod.is_empty());
+    let mode = match (&chmod, common.chmod) {
+        (Some(text), Some(word)) => match ModeChange::parse(text) {
+            Ok(mode) => Some(mode),
+            Err(cause) => return error(cause.to_string(), word.span),
+        },
+        _ => None,
+    };
+    let mut excludes = Vec::new();
+    for word in common.excludes {
+        excludes.push(scope.expand(word)?);
+    }
+    let inline = common.files.iter().map(|file| inline(file, &scope)).collect::<PlanResult<_>>()?;
+    let created_by = created_by(common, &sources, owner.as_deref(), chmod.as_deref(), &written);
+    let dest = destination(planned.config.working_dir(), &written);
+    planned.config.add_history(created_by, LayerMade::Yes);
+    Ok(CopyOp {
+        input,
+        sources,
+        inline,
+        dest,
+        owner,
+        mode,
+        link: common.link,
+        parents: common.parents,
+        excludes,
+        unpack: false,
+    })
+}
+
+fn inline(file: &InlineWord, scope: &Scope<'_>) -> PlanResult<InlineFile> {
+    let content = if file.expand {
+        let lookup = |name: &str| scope.lookup(name);
+        word::expand_heredoc(&file.content, &lookup)
+            .map_err(|cause| Box::new(Diagnostic::error(cause.message).at(file.span)))?
+    } else {
+        file.content.clone()
+    };
+    if file.name.contains('/') || file.name.is_empty() || file.name == ".." || file.name == "." {
+        return inline_name(&file.name, file.span);
+    }
+    Ok(InlineFile { name: file.name.clone(), content })
+}
+
+fn inline_name<T>(name: &str, span: Span) -> PlanResult<T> {
+    error(format!("`{name}` cannot be the name of a file"), span)
+}
+
+/// The text in the history, in BuildKit's order.
+fn created_by(
+    common: &Common<'_>,
+    sources: &[SourceWord],
+    owner: Option<&str>,
+    chmod: Option<&str>,
+    dest: &str,
+) -> String {
+    let mut text = common.keyword.to_owned();
+    if common.parents {
+        text.push_str(" --parents");
+    }
+    if let Some(owner) = owner {
+        text.push_str(&format!(" --chown={owner}"));
+    }
+    if let Some(chmod) = chmod {
+        text.push_str(&format!(" --chmod={chmod}"));
+    }
+    for source in sources {
+        text.push_str(&format!(" {}", source.text));
+    }
+    for file in common.files {
+        text.push_str(&format!(" <<{}", file.name));
+    }
+    text.push_str(&format!(" {dest} # buildkit"));
+    text
+}
+
+/// Makes a destination absolute; a slash or a dot at its end says that it is a directory.
+fn destination(working_dir: &str, dest: &str) -> String {
+    let joined = if dest.starts_with('/') { dest.to_owned() } else { format!("{working_dir}/{dest}") };
+    let is_directory = dest.is_empty() || dest.ends_with('/') || dest == "." || dest.ends_with("/.");
+    let clean = clean(&joined);
+    let clean = String::from_utf8_lossy(&clean);
+    match (clean.is_empty(), is_directory) {
+        (true, _) => "/".to_owned(),
+        (false, true) => format!("/{clean}/"),
+        (false, false) => format!("/{clean}"),
+    }
+}
+
+/// Whether a source is fetched rather than copied.
+fn is_remote(source: &str) -> bool {
+    const SCHEMES: [&str; 5] = ["http://", "https://", "git://", "ssh://", "git@"];
+    SCHEMES.iter().any(|scheme| source.starts_with(scheme))
+}

@@ -1,0 +1,230 @@
+//! `RUN`.
+
+use corten_diag::{Diagnostic, Span};
+use corten_dockerfile::mount::{self, MountSpec, MountType, Security, Sharing};
+use corten_dockerfile::{CommandLine, Heredoc, Instruction, Run};
+use corten_runtime::Network;
+
+use super::instruction::Dispatcher;
+use super::{PlanResult, Planned, Scope, error, unsupported};
+use crate::config::{LayerMade, absolute};
+use crate::graph::{CacheSharing, InlineFile, Input, Op, RunMount, RunMountKind, RunOp};
+
+/// The mode of a cache that says none.
+const CACHE_MODE: u32 = 0o755;
+
+/// The mode of a secret that says none.
+const SECRET_MODE: u32 = 0o400;
+
+/// Where secrets are when they say no target.
+const SECRET_DIRECTORY: &str = "/run/secrets";
+
+pub(super) fn plan_run(
+    dispatcher: &mut Dispatcher<'_, '_>,
+    planned: &mut Planned,
+    each: &Instruction,
+    run: &Run,
+) -> PlanResult<()> {
+    if let Some(security) = &run.security
+        && security.value == Security::Insecure
+    {
+        let hint = "leave out `--security=insecure`";
+        return unsupported("`RUN --security=insecure`", security.span, hint);
+    }
+    if let Some(device) = run.devices.first() {
+        let hint = "steps of a build have no devices";
+        return unsupported("`RUN --device`", device.span, hint);
+    }
+    dispatcher.check_can_run(planned, each.span)?;
+    let (args, script) = command(planned, each, run)?;
+    if args.is_empty() {
+        return error("`RUN` needs a command", each.span);
+    }
+    let network = match run.network.as_ref().map(|network| network.value) {
+        Some(mount::Network::None) => Network::None,
+        Some(mount::Network::Host) => Network::Host,
+        Some(mount::Network::Default) | None => dispatcher.planner.options.run.network,
+    };
+    let mut mounts = Vec::new();
+    for spec in &run.mounts {
+        mounts.extend(plan_mount(dispatcher, planned, spec)?);
+    }
+    let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
+    let op = RunOp {
+        args,
+        script,
+        env: planned.variables.pairs().to_vec(),
+        cwd: planned.config.working_dir().to_owned(),
+        user: planned.config.user().to_owned(),
+        network,
+        mounts,
+    };
+    planned.config.add_history(created_by, LayerMade::Yes);
+    dispatcher.push(planned, each, Op::Run(op));
+    Ok(())
+}
+
+/// The program with its arguments, and the here-document that is a program of its own.
+fn command(
+    planned: &Planned,
+    each: &Instruction,
+    run: &Run,
+) -> PlanResult<(Vec<String>, Option<InlineFile>)> {
+    let word = match &run.command {
+        CommandLine::Exec(words) => {
+            return Ok((words.iter().map(|word| word.text.clone()).collect(), None));
+        }
+        CommandLine::Shell(word) => word,
+    };
+    let Some(first) = each.heredocs.first() else {
+        if word.text.trim().is_empty() {
+            return error("`RUN` needs a command", each.span);
+        }
+        return Ok((planned.config.with_shell(&word.text), None));
+    };
+    if is_only_heredoc(&word.text, first) {
+        let body = if first.chomp { chomp(&first.body) } else { first.body.clone() };
+        if body.starts_with("#!") {
+            let script = InlineFile { name: first.name.clone(), content: body };
+            let args = vec![format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name)];
+            return Ok((args, Some(script)));
+        }
+        return Ok((planned.config.with_shell(&body), None));
+    }
+    // The shell reads its own here-documents.
+    let mut text = word.text.clone();
+    for heredoc in &each.heredocs {
+        text.push('\n');
+        text.push_str(&heredoc.body);
+        text.push_str(&heredoc.name);
+    }
+    Ok((planned.config.with_shell(&text), None))
+}
+
+/// Whether a command is nothing but the word that begins a here-document.
+fn is_only_heredoc(text: &str, heredoc: &Heredoc) -> bool {
+    let rest = text.trim().trim_start_matches(|c: char| c.is_ascii_digit());
+    let Some(rest) = rest.strip_prefix("<<") else { return false };
+    let rest = rest.strip_prefix('-').unwrap_or(rest);
+    let plain: String = rest.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
+    plain == heredoc.name
+}
+
+fn chomp(body: &str) -> String {
+    body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+}
+
+/// The command as the history shows it, with the build arguments that it saw.
+fn command_text(planned: &Planned, args: &[String]) -> String {
+    let mut shown: Vec<(&str, String)> = Vec::new();
+    for (name, value) in &planned.args {
+        let value = planned.variables.get(name).or_else(|| value.clone()).unwrap_or_default();
+        match shown.iter_mut().find(|(known, _)| known == name) {
+            Some(known) => known.1 = value,
+            None => shown.push((name, value)),
+        }
+    }
+    let mut parts = Vec::new();
+    if !shown.is_empty() {
+        parts.push(format!("|{}", shown.len()));
+        parts.extend(shown.iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    parts.extend(args.iter().cloned());
+    parts.join(" ")
+}
+
+fn plan_mount(
+    dispatcher: &mut Dispatcher<'_, '_>,
+    planned: &Planned,
+    spec: &MountSpec,
+) -> PlanResult<Option<RunMount>> {
+    let span = spec.word.span;
+    let scope = Scope::new(&planned.variables, dispatcher.planner.escape);
+    let mut expand = |text: &str| {
+        corten_dockerfile::word::expand(text, &|name| scope.lookup(name), scope.escape)
+    };
+    let mount = spec.resolve(&mut expand).map_err(|error| Box::new(error.diagnostic(span)))?;
+    if mount.kind == MountType::Ssh {
+        let hint = "give the key as a secret: `--mount=type=secret,id=…`";
+        return unsupported("`RUN --mount=type=ssh`", span, hint);
+    }
+    if mount.kind == MountType::Secret {
+        return secret(planned, &mount, span).map(Some);
+    }
+    let Some(target) = &mount.target else {
+        let diagnostic = Diagnostic::error("the mount has no target").at(span);
+        return Err(Box::new(diagnostic.with_hint("add `target=/path`")));
+    };
+    let target = target_path(planned, target, span)?;
+    let source = absolute("/", mount.source.as_deref().unwrap_or("/"));
+    let kind = match mount.kind {
+        MountType::Tmpfs => RunMountKind::Tmpfs { size_bytes: mount.size_bytes },
+        MountType::Bind => {
+            let input = match &mount.from {
+                Some(from) => dispatcher.input(from, span)?,
+                None => Input::Context,
+            };
+            RunMountKind::Bind { input, source, writable: !mount.read_only }
+        }
+        MountType::Cache => {
+            let seed = match &mount.from {
+                Some(from) => match dispatcher.input(from, span)? {
+                    Input::Empty => None,
+                    input => Some((input, source)),
+                },
+                None => None,
+            };
+            RunMountKind::Cache {
+                id: mount.id.clone().unwrap_or_else(|| target.clone()),
+                sharing: match mount.sharing {
+                    None | Some(Sharing::Shared) => CacheSharing::Shared,
+                    Some(Sharing::Private) => CacheSharing::Private,
+                    Some(Sharing::Locked) => CacheSharing::Locked,
+                },
+                seed,
+                mode: mount.mode.unwrap_or(CACHE_MODE),
+                uid: mount.uid.unwrap_or(0),
+                gid: mount.gid.unwrap_or(0),
+                readonly: mount.read_only,
+            }
+        }
+        MountType::Secret | MountType::Ssh => return Ok(None),
+    };
+    Ok(Some(RunMount { target, span, kind }))
+}
+
+fn secret(planned: &Planned, mount: &mount::Mount, span: Span) -> PlanResult<RunMount> {
+    let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned();
+    let id = mount.source.clone().or_else(|| mount.id.clone());
+    let id = match (id, &mount.target) {
+        (Some(id), _) => id,
+        (None, Some(target)) => last(target),
+        (None, None) => return error("the secret has neither an id nor a target", span),
+    };
+    let target = match &mount.target {
+        Some(target) => target_path(planned, target, span)?,
+        None => format!("{SECRET_DIRECTORY}/{}", last(&id)),
+    };
+    let variable = mount.env.as_ref().map(|name| if name.is_empty() { &id } else { name }.clone());
+    Ok(RunMount {
+        target,
+        span,
+        kind: RunMountKind::Secret {
+            file: variable.is_none() || mount.target.is_some(),
+            id,
+            variable,
+            required: mount.required,
+            mode: mount.mode.unwrap_or(SECRET_MODE),
+            uid: mount.uid.unwrap_or(0),
+            gid: mount.gid.unwrap_or(0),
+        },
+    })
+}
+
+fn target_path(planned: &Planned, target: &str, span: Span) -> PlanResult<String> {
+    let target = absolute(planned.config.working_dir(), target);
+    if target == "/" {
+        return error("a mount cannot hide the whole file system: its target is `/`", span);
+    }
+    Ok(target)
+}

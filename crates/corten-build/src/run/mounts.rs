@@ -1,0 +1,332 @@
+//! What is mounted for a step, as directories and files of the host.
+
+use std::path::{Path, PathBuf};
+
+use corten_oci::digest::Digest;
+use corten_oci::tree::TreePath;
+use corten_store::Staging;
+use corten_sys::error::{IoError, at};
+use corten_sys::file;
+use corten_sys::lock::FileLock;
+
+use super::step::Scratch;
+use super::{SCRIPT_DIRECTORY, StepMount, StepMountKind};
+use crate::copy::{self, CopyError, Copying};
+use crate::define::mount_copy;
+use crate::diagnose::StepError;
+use crate::execute::Execution;
+use crate::files::{Files, Found, NoFiles};
+use crate::graph::{CacheSharing, Input, RunMount, RunMountKind, RunOp};
+use crate::options::Secret;
+
+/// Where certificates are for the time of a step. `/dev` is a file system of the container's own, so
+/// nothing of it is left in the image.
+const CERTIFICATES: &str = "/dev/corten/ca-certificates.crt";
+
+/// The same for the configuration of apt.
+const APT_CONFIG: &str = "/dev/corten/apt.conf";
+
+/// The permissions of a tmpfs that says none.
+const TMPFS_MODE: u32 = 0o1777;
+
+/// The largest secret: what BuildKit allows.
+const SECRET_BYTES_MAX: u64 = 500 * 1024;
+
+/// Memory that is a file system, where secrets do not reach a disk.
+const MEMORY_DIRECTORY: &str = "/dev/shm";
+
+/// How many instances of a private cache there may be.
+const PRIVATE_CACHES_MAX: u32 = 64;
+
+/// What was prepared; it is undone when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) mounts: Vec<StepMount>,
+    pub(crate) secret_variables: Vec<(String, String)>,
+    /// Where the container has the certificates.
+    pub(crate) certificates: Option<String>,
+    pub(crate) apt_config: Option<String>,
+    /// Directories in the store's temporary part.
+    stagings: Vec<Staging>,
+    scratches: Vec<Scratch>,
+    locks: Vec<FileLock>,
+}
+
+/// Prepares all mounts of a step.
+pub(crate) fn prepare(execution: &Execution<'_>, op: &RunOp) -> Result<Prepared, StepError> {
+    let mut prepared = Prepared::default();
+    prepared.certificates(execution)?;
+    for (index, mount) in op.mounts.iter().enumerate() {
+        prepared.mount(execution, mount, index)?;
+    }
+    if let Some(script) = &op.script {
+        let path = prepared.staged_file(execution, &script.name, script.content.as_bytes(), 0o755)?;
+        let target = Path::new(SCRIPT_DIRECTORY).join(&script.name);
+        prepared.bind(target, path, true);
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn bind(&mut self, target: impl Into<PathBuf>, source: PathBuf, readonly: bool) {
+        let kind = StepMountKind::Bind { source, readonly };
+        self.mounts.push(StepMount { target: target.into(), kind });
+    }
+
+    fn mount(
+        &mut self,
+        execution: &Execution<'_>,
+        mount: &RunMount,
+        index: usize,
+    ) -> Result<(), StepError> {
+        match &mount.kind {
+            RunMountKind::Tmpfs { size_bytes } => {
+                let kind = StepMountKind::Tmpfs { size_bytes: *size_bytes, mode: TMPFS_MODE };
+                self.mounts.push(StepMount { target: PathBuf::from(&mount.target), kind });
+                Ok(())
+            }
+            RunMountKind::Bind { input, source, writable } => {
+                let path = self.files(execution, mount, input, source, *writable, index)?;
+                self.bind(&mount.target, path, !*writable);
+                Ok(())
+            }
+            RunMountKind::Cache { .. } => self.cache(execution, mount, index),
+            RunMountKind::Secret { .. } => self.secret(execution, mount),
+        }
+    }
+
+    /// Finds a directory of the host that shows the files of a bind mount, or makes one.
+    fn files(
+        &mut self,
+        execution: &Execution<'_>,
+        mount: &RunMount,
+        input: &Input,
+        source: &str,
+        writable: bool,
+        index: usize,
+    ) -> Result<PathBuf, StepError> {
+        if !writable && let Some(path) = as_it_is(execution, input, source, index)? {
+            return Ok(path);
+        }
+        let staging = execution.tools.store.stage()?;
+        copy_files(execution, mount, index, staging.tree(), staging.work())?;
+        let path = staging.tree().join("source");
+        if !file::exists(&path).map_err(CopyError::from)? {
+            // The source is an empty directory.
+            file::create_dir(&path, 0o755).map_err(CopyError::from)?;
+        }
+        self.stagings.push(staging);
+        Ok(path)
+    }
+
+    fn cache(
+        &mut self,
+        execution: &Execution<'_>,
+        mount: &RunMount,
+        index: usize,
+    ) -> Result<(), StepError> {
+        let RunMountKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = &mount.kind else {
+            return Ok(());
+        };
+        let root = cache_root(execution);
+        file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
+        let name = Digest::of(id.as_bytes()).hex();
+        let directory = match sharing {
+            CacheSharing::Shared => root.join(&name),
+            CacheSharing::Locked => {
+                let path = root.join(format!("{name}.lock"));
+                self.locks.push(FileLock::exclusive(&path).map_err(CopyError::from)?);
+                root.join(&name)
+            }
+            CacheSharing::Private => self.private_cache(&root, &name)?,
+        };
+        if !file::exists(&directory).map_err(CopyError::from)? {
+            make_cache(execution, mount, index, &root, &directory, seed.is_some())?;
+            file::set_mode(&directory, *mode).map_err(CopyError::from)?;
+            set_owner(&directory, *uid, *gid)?;
+        }
+        self.bind(&mount.target, directory, *readonly);
+        Ok(())
+    }
+
+    /// The first instance of a cache that nobody uses.
+    fn private_cache(&mut self, root: &Path, name: &str) -> Result<PathBuf, StepError> {
+        for number in 0..PRIVATE_CACHES_MAX {
+            let directory = root.join(format!("{name}-{number}"));
+            let path = root.join(format!("{name}-{number}.lock"));
+            if let Some(lock) = FileLock::try_exclusive(&path).map_err(CopyError::from)? {
+                self.locks.push(lock);
+                return Ok(directory);
+            }
+        }
+        let path = root.join(format!("{name}-0.lock"));
+        self.locks.push(FileLock::exclusive(&path).map_err(CopyError::from)?);
+        Ok(root.join(format!("{name}-0")))
+    }
+
+    fn secret(&mut self, execution: &Execution<'_>, mount: &RunMount) -> Result<(), StepError> {
+        let RunMountKind::Secret { id, file: as_file, variable, required, mode, uid, gid } =
+            &mount.kind
+        else {
+            return Ok(());
+        };
+        let value = match execution.options.secrets.get(id) {
+            None if *required => return Err(StepError::NoSecret { id: id.clone() }),
+            None => return Ok(()),
+            Some(Secret::Value(value)) => value.clone(),
+            Some(Secret::File(path)) => file::read_limited(path, SECRET_BYTES_MAX)
+                .map_err(|source| StepError::ReadSecret { id: id.clone(), source })?,
+        };
+        if let Some(variable) = variable {
+            let text = String::from_utf8(value.clone())
+                .map_err(|_| StepError::SecretText { id: id.clone() })?;
+            self.secret_variables.push((variable.clone(), text));
+        }
+        if *as_file {
+            let scratch = Scratch::create(memory_directory(execution)?)?;
+            let path = scratch.path().join("secret");
+            write_file(&path, &value, *mode)?;
+            set_owner(&path, *uid, *gid)?;
+            self.scratches.push(scratch);
+            self.bind(&mount.target, path, true);
+        }
+        Ok(())
+    }
+
+    fn certificates(&mut self, execution: &Execution<'_>) -> Result<(), StepError> {
+        let Some(bundle) = &execution.options.run.ca_certificates else { return Ok(()) };
+        let config = format!("Acquire::https::CAInfo \"{CERTIFICATES}\";\n");
+        let config = self.staged_file(execution, "apt.conf", config.as_bytes(), 0o644)?;
+        self.bind(CERTIFICATES, bundle.clone(), true);
+        self.bind(APT_CONFIG, config, true);
+        self.certificates = Some(CERTIFICATES.to_owned());
+        self.apt_config = Some(APT_CONFIG.to_owned());
+        Ok(())
+    }
+
+    fn staged_file(
+        &mut self,
+        execution: &Execution<'_>,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<PathBuf, StepError> {
+        let staging = execution.tools.store.stage()?;
+        let path = staging.tree().join(name);
+        write_file(&path, content, mode)?;
+        self.stagings.push(staging);
+        Ok(path)
+    }
+}
+
+/// A directory or file that shows exactly what is to be mounted, without a copy: in a context where
+/// the ignore file hides nothing of it, in a stage where one layer alone has it.
+fn as_it_is(
+    execution: &Execution<'_>,
+    input: &Input,
+    source: &str,
+    index: usize,
+) -> Result<Option<PathBuf>, StepError> {
+    if let Some(context) = execution.contexts.get(input) {
+        let found = found_in(execution, context, input, source)?;
+        return Ok((!context.hides_below(&found)?).then(|| found.host_path()));
+    }
+    let Some(output) = execution.inputs.get(index).and_then(Option::as_ref) else { return Ok(None) };
+    let files = output.files()?;
+    let found = found_in(execution, files, input, source)?;
+    Ok(files.alone(&found)?)
+}
+
+fn found_in(
+    execution: &Execution<'_>,
+    files: &dyn Files,
+    input: &Input,
+    source: &str,
+) -> Result<Found, StepError> {
+    crate::files::resolve(files, source.as_bytes(), true)?.ok_or_else(|| StepError::MountSource {
+        source_path: source.to_owned(),
+        input: execution.graph.input_name(input),
+    })
+}
+
+/// Copies what a mount shows to `source` in a directory.
+fn copy_files(
+    execution: &Execution<'_>,
+    mount: &RunMount,
+    index: usize,
+    tree: &Path,
+    spool: &Path,
+) -> Result<(), StepError> {
+    let Some(op) = mount_copy(mount) else { return Ok(()) };
+    let Some(selection) = execution.selections.get(index).and_then(Option::as_deref) else {
+        return Ok(());
+    };
+    let keeps_metadata = matches!(op.input, Input::Stage(_));
+    let place = execution.place(tree, spool);
+    let below = &NoFiles;
+    Ok(copy::copy(&Copying { op: &op, selection, keeps_metadata, below, owner: None }, &place)?)
+}
+
+/// Makes a cache beside its place and moves it there, so that it is there whole or not at all.
+fn make_cache(
+    execution: &Execution<'_>,
+    mount: &RunMount,
+    index: usize,
+    root: &Path,
+    directory: &Path,
+    seeded: bool,
+) -> Result<(), StepError> {
+    let staging = execution.tools.store.stage()?;
+    if seeded {
+        copy_files(execution, mount, index, staging.tree(), staging.work())?;
+    }
+    let from = staging.tree().join("source");
+    if !file::exists(&from).map_err(CopyError::from)? {
+        file::create_dir(&from, 0o755).map_err(CopyError::from)?;
+    }
+    match file::rename_new(&from, directory) {
+        Ok(()) => {}
+        // Another step made it at the same time.
+        Err(error) if error.is_already_exists() => {}
+        Err(error) => return Err(CopyError::from(error).into()),
+    }
+    file::sync_dir(root).map_err(CopyError::from)?;
+    Ok(())
+}
+
+fn cache_root(execution: &Execution<'_>) -> PathBuf {
+    let configured = execution.options.run.cache_directory.clone();
+    configured.unwrap_or_else(|| execution.tools.store.root().join("caches"))
+}
+
+/// A new name in memory where there is such a file system, else in the store's temporary part.
+fn memory_directory(execution: &Execution<'_>) -> Result<PathBuf, StepError> {
+    let name = format!("corten-{}", corten_sys::random::name());
+    let memory = Path::new(MEMORY_DIRECTORY);
+    if file::metadata(memory).is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(memory.join(name));
+    }
+    let root = cache_root(execution);
+    file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
+    Ok(root.join(name))
+}
+
+fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), CopyError> {
+    let file = file::create_new(path, 0o600)?;
+    file::write_all(&file, path, content)?;
+    Ok(file::set_mode(path, mode)?)
+}
+
+fn set_owner(path: &Path, uid: u32, gid: u32) -> Result<(), CopyError> {
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    let changed: Result<(), IoError> =
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(at("change the owner of", path));
+    changed.map_err(|source| CopyError::SetOwner {
+        path: TreePath::clean(b"").unwrap_or_else(|_| TreePath::root()),
+        uid,
+        gid,
+        source,
+    })
+}

@@ -1,0 +1,477 @@
+//! From a graph to the layers of its target.
+//!
+//! The target is asked for; it asks for what it needs. As long as every step is known, one thread
+//! looks them up one after the other. At the first step that is not, the stages that the rest of
+//! the chain takes files from are begun by threads of their own, since they will be needed. Each
+//! stage is evaluated once, and each step is carried out once among all processes that use the
+//! store: who comes second waits for the lock of the step's key and then finds the record.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::Scope;
+use std::time::Duration;
+
+use corten_diag::{Diagnostic, Event, Outcome, Reporter, StepId};
+use corten_oci::digest::Digest;
+use corten_oci::image::ImageConfig;
+use corten_store::{CacheKey, Image, Layer, Store, StepRecord};
+use corten_sys::clock::{Clock, SystemClock};
+
+use crate::copy::owner::{self, Databases};
+use crate::copy::select::{Selection, select};
+use crate::define::{Contexts, Defined, Definitions, copies, define};
+use crate::diagnose::{StepError, diagnose};
+use crate::error::{BuildError, Diagnosed};
+use crate::execute::Execution;
+use crate::export::export;
+use crate::files::{FilesError, LayerFiles};
+use crate::graph::{Base, Graph, Input, Op, Stage, StageId, Step};
+use crate::key::{KeyHasher, chain_id};
+use crate::lock::StepLock;
+use crate::options::BuildOptions;
+use crate::traits::Executor;
+
+/// What a solver works with.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    pub store: &'a Store,
+    pub executor: &'a dyn Executor,
+    pub reporter: &'a dyn Reporter,
+}
+
+/// Carries a graph out and stores the image of its target.
+pub fn solve(graph: &Graph, options: &BuildOptions, tools: &Tools<'_>) -> Result<Image, BuildError> {
+    let contexts = crate::contexts::open(graph, options, tools.store)?;
+    let defined = define(graph, &contexts, tools.reporter);
+    // What was hashed is worth keeping even if something is missing.
+    crate::contexts::save(&contexts, tools.store)?;
+    let definitions = defined.map_err(|diagnostics| {
+        BuildError::from(Diagnosed::new(diagnostics, Arc::clone(&graph.source)))
+    })?;
+    let solver = Solver::new(graph, options, tools, &contexts, &definitions);
+    let output = std::thread::scope(|scope| {
+        let output = solver.stage(scope, graph.target());
+        if output.is_err() {
+            solver.cancelled.store(true, Ordering::Relaxed);
+        }
+        output
+    });
+    let output = match output {
+        Ok(output) => output,
+        Err(Stopped) => return Err(solver.take_failure()),
+    };
+    solver.report_unneeded();
+    let config: &ImageConfig = &graph.stage(graph.target()).config;
+    Ok(export(tools.store, config, &output.layers, options)?)
+}
+
+/// A stage's layers, the bottom first.
+#[derive(Debug)]
+pub(crate) struct StageOutput {
+    pub(crate) layers: Vec<Layer>,
+    files: OnceLock<LayerFiles>,
+}
+
+impl StageOutput {
+    fn new(layers: Vec<Layer>) -> Self {
+        Self { layers, files: OnceLock::new() }
+    }
+
+    /// The layers as files; opened when they are first asked for.
+    pub(crate) fn files(&self) -> Result<&LayerFiles, FilesError> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let files = LayerFiles::open(&self.layers)?;
+        // Another thread may have been faster; its files are as good.
+        Ok(self.files.get_or_init(|| files))
+    }
+}
+
+/// Something failed; what it was is kept by the solver.
+#[derive(Debug, Clone, Copy)]
+struct Stopped;
+
+enum Slot {
+    Idle,
+    Running,
+    Done(Result<Arc<StageOutput>, Stopped>),
+}
+
+struct Solver<'a> {
+    graph: &'a Graph,
+    options: &'a BuildOptions,
+    tools: &'a Tools<'a>,
+    contexts: &'a Contexts,
+    definitions: &'a Definitions,
+    slots: Vec<(Mutex<Slot>, Condvar)>,
+    cancelled: Arc<AtomicBool>,
+    failure: Mutex<Option<BuildError>>,
+    reported: Mutex<BTreeSet<u32>>,
+    total: u32,
+}
+
+type Threads<'scope, 'env> = &'scope Scope<'scope, 'env>;
+
+impl<'a> Solver<'a> {
+    fn new(
+        graph: &'a Graph,
+        options: &'a BuildOptions,
+        tools: &'a Tools<'a>,
+        contexts: &'a Contexts,
+        definitions: &'a Definitions,
+    ) -> Self {
+        let slots = graph.stages.iter().map(|_| (Mutex::new(Slot::Idle), Condvar::new())).collect();
+        Self {
+            graph,
+            options,
+            tools,
+            contexts,
+            definitions,
+            slots,
+            cancelled: Arc::new(AtomicBool::new(false)),
+            failure: Mutex::new(None),
+            reported: Mutex::new(BTreeSet::new()),
+            total: graph.step_count(),
+        }
+    }
+
+    /// Evaluates a stage, or waits for the thread that does.
+    fn stage<'scope, 'env>(
+        &'env self,
+        threads: Threads<'scope, 'env>,
+        id: StageId,
+    ) -> Result<Arc<StageOutput>, Stopped> {
+        let (slot, ready) = &self.slots[id.0];
+        let mut state = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &*state {
+                Slot::Done(result) => return result.clone(),
+                Slot::Running => {
+                    state = ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Slot::Idle => break,
+            }
+        }
+        *state = Slot::Running;
+        drop(state);
+        let result = self.evaluate(threads, id);
+        let mut state = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = Slot::Done(result.clone());
+        ready.notify_all();
+        result
+    }
+
+    fn evaluate<'scope, 'env>(
+        &'env self,
+        threads: Threads<'scope, 'env>,
+        id: StageId,
+    ) -> Result<Arc<StageOutput>, Stopped> {
+        let stage = self.graph.stage(id);
+        let mut layers = match &stage.base {
+            Base::Image { image: Some(image), .. } => image.layers.clone(),
+            Base::Scratch | Base::Image { image: None, .. } => Vec::new(),
+            Base::Stage(parent) => self.stage(threads, *parent)?.layers.clone(),
+        };
+        let mut asked_ahead = false;
+        for (index, step) in stage.steps.iter().enumerate() {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Stopped);
+            }
+            let mut on_miss = || {
+                if !asked_ahead {
+                    asked_ahead = true;
+                    self.ask_ahead(threads, stage.steps.get(index..).unwrap_or_default());
+                }
+            };
+            let defined = &self.definitions.steps[id.0][index];
+            let at = StepAt { stage, step, defined };
+            let below = Arc::new(StageOutput::new(layers.clone()));
+            layers.push(self.step(threads, at, &below, &mut on_miss)?);
+        }
+        Ok(Arc::new(StageOutput::new(layers)))
+    }
+
+    /// Begins the stages that these steps take files from.
+    fn ask_ahead<'scope, 'env>(&'env self, threads: Threads<'scope, 'env>, steps: &[Step]) {
+        let mut wanted = BTreeSet::new();
+        for input in steps.iter().flat_map(|step| step.op.inputs()) {
+            if let Input::Stage(id) = input {
+                wanted.insert(*id);
+            }
+        }
+        for id in wanted {
+            let idle = {
+                let state = self.slots[id.0].0.lock().unwrap_or_else(PoisonError::into_inner);
+                matches!(*state, Slot::Idle)
+            };
+            if idle {
+                // What becomes of it is in its slot.
+                threads.spawn(move || drop(self.stage(threads, id)));
+            }
+        }
+    }
+
+    /// Finds or makes the layer of one step.
+    fn step<'scope, 'env>(
+        &'env self,
+        threads: Threads<'scope, 'env>,
+        at: StepAt<'env>,
+        below: &Arc<StageOutput>,
+        on_miss: &mut dyn FnMut(),
+    ) -> Result<Layer, Stopped> {
+        let started = SystemClock.monotonic();
+        let result = self.find_or_make(threads, at, below, on_miss);
+        let elapsed = SystemClock.monotonic().saturating_sub(started);
+        match result {
+            Ok((layer, outcome)) => {
+                self.finish(at.step, outcome, elapsed);
+                Ok(layer)
+            }
+            Err(Failed::Elsewhere) => Err(Stopped),
+            Err(Failed::Here(error)) => {
+                self.finish(at.step, Outcome::Failed, elapsed);
+                self.fail(at.step, &error);
+                Err(Stopped)
+            }
+        }
+    }
+
+    fn find_or_make<'scope, 'env>(
+        &'env self,
+        threads: Threads<'scope, 'env>,
+        at: StepAt<'env>,
+        below: &Arc<StageOutput>,
+        on_miss: &mut dyn FnMut(),
+    ) -> Result<(Layer, Outcome), Failed> {
+        let first = self.definition_key(&at, below)?;
+        if let Some(layer) = self.known(&first)? {
+            return Ok((layer, Outcome::Cached));
+        }
+        self.start(at.step);
+        on_miss();
+        let inputs = self.inputs(threads, &at)?;
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Failed::Elsewhere);
+        }
+        let selections = self.select(&at, &inputs)?;
+        let has_stages = inputs.iter().any(Option::is_some);
+        let key = if has_stages { self.content_key(&at, below, &selections)? } else { first };
+        if key != first
+            && let Some(layer) = self.known(&key)?
+        {
+            self.record(&first, &layer)?;
+            return Ok((layer, Outcome::Cached));
+        }
+        let lock = StepLock::take(self.tools.store, &key, self.tools.reporter, at.step)
+            .map_err(|error| Failed::Here(StepError::Files(error.into())))?;
+        let found = if lock.waited() { self.known(&key)? } else { None };
+        let outcome = if found.is_some() { Outcome::Cached } else { Outcome::Done };
+        let layer = match found {
+            Some(layer) => layer,
+            None => self.make(&at, below, &inputs, &selections)?,
+        };
+        self.record(&key, &layer)?;
+        if key != first {
+            self.record(&first, &layer)?;
+        }
+        lock.release();
+        Ok((layer, outcome))
+    }
+
+    fn make(
+        &self,
+        at: &StepAt<'_>,
+        below: &StageOutput,
+        inputs: &[Option<Arc<StageOutput>>],
+        selections: &[Option<Arc<Selection>>],
+    ) -> Result<Layer, StepError> {
+        let execution = Execution {
+            graph: self.graph,
+            options: self.options,
+            tools: self.tools,
+            contexts: self.contexts,
+            stage: at.stage,
+            step: at.step,
+            below,
+            inputs,
+            selections,
+            cancelled: &self.cancelled,
+        };
+        execution.run()
+    }
+
+    /// Evaluates the stages that a step takes files from, in the order of its inputs.
+    fn inputs<'scope, 'env>(
+        &'env self,
+        threads: Threads<'scope, 'env>,
+        at: &StepAt<'_>,
+    ) -> Result<Vec<Option<Arc<StageOutput>>>, Failed> {
+        let mut outputs = Vec::new();
+        for copy in copies(&at.step.op) {
+            outputs.push(match copy.as_ref().map(|copy| &copy.input) {
+                Some(Input::Stage(id)) => {
+                    Some(self.stage(threads, *id).map_err(|Stopped| Failed::Elsewhere)?)
+                }
+                _ => None,
+            });
+        }
+        Ok(outputs)
+    }
+
+    /// What is taken from each input: contexts were looked at before, stages are now.
+    fn select(
+        &self,
+        at: &StepAt<'_>,
+        inputs: &[Option<Arc<StageOutput>>],
+    ) -> Result<Vec<Option<Arc<Selection>>>, StepError> {
+        let mut selections = Vec::new();
+        for (index, copy) in copies(&at.step.op).into_iter().enumerate() {
+            let input = inputs.get(index).and_then(Option::as_ref);
+            selections.push(match (input, copy) {
+                (Some(output), Some(copy)) => {
+                    Some(Arc::new(select(output.files()?, &copy)?))
+                }
+                _ => at.defined.selections.get(index).cloned().flatten(),
+            });
+        }
+        Ok(selections)
+    }
+
+    /// The key that is known without looking at any other stage.
+    fn definition_key(&self, at: &StepAt<'_>, below: &StageOutput) -> Result<CacheKey, StepError> {
+        let mut key = KeyHasher::new("definition");
+        key.digest(&at.defined.digest).digest(&self.base_of(at, below)?);
+        Ok(key.into_key())
+    }
+
+    /// The key by the content that is taken from other stages.
+    fn content_key(
+        &self,
+        at: &StepAt<'_>,
+        below: &StageOutput,
+        selections: &[Option<Arc<Selection>>],
+    ) -> Result<CacheKey, StepError> {
+        let mut key = KeyHasher::new("content");
+        key.digest(&crate::define::operation(at.step, at.stage.epoch));
+        key.digest(&self.base_of(at, below)?);
+        for (selection, copy) in selections.iter().zip(copies(&at.step.op)) {
+            let is_stage = copy.is_some_and(|copy| matches!(copy.input, Input::Stage(_)));
+            key.flag(selection.is_some());
+            if let Some(selection) = selection {
+                selection.hash_into(is_stage, &mut key)?;
+            }
+        }
+        Ok(key.into_key())
+    }
+
+    /// What of the layers below matters: all of them, or for a linked copy only whom it names.
+    fn base_of(&self, at: &StepAt<'_>, below: &StageOutput) -> Result<Digest, StepError> {
+        let linked = match &at.step.op {
+            Op::Copy(copy) if copy.link => Some(copy.owner.as_deref()),
+            _ => None,
+        };
+        let mut key = KeyHasher::new("below");
+        match linked {
+            None => {
+                key.text("layers").digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
+            }
+            Some(named) => {
+                key.text("linked");
+                if let Some(named) = named.filter(|owner| !owner::is_numeric(owner)) {
+                    let databases = Databases::read(below.files()?.snapshot())?;
+                    let (uid, gid) = owner::resolve(&databases, named)?;
+                    key.number(u64::from(uid)).number(u64::from(gid));
+                }
+            }
+        }
+        Ok(key.finish())
+    }
+
+    fn known(&self, key: &CacheKey) -> Result<Option<Layer>, StepError> {
+        if self.options.no_cache {
+            return Ok(None);
+        }
+        let Some(record) = self.tools.store.step(key)? else { return Ok(None) };
+        match record.layer {
+            Some(id) => Ok(self.tools.store.layer(&id)?),
+            None => Ok(None),
+        }
+    }
+
+    fn record(&self, key: &CacheKey, layer: &Layer) -> Result<(), StepError> {
+        let record = StepRecord { layer: Some(layer.id), payload: serde_json::Value::Null };
+        Ok(self.tools.store.put_step(key, &record)?)
+    }
+
+    fn start(&self, step: &Step) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.insert(step.number) {
+            self.tools.reporter.report(Event::StepStarted {
+                step: StepId(step.number),
+                total: self.total,
+                title: step.title.clone(),
+            });
+        }
+    }
+
+    fn finish(&self, step: &Step, outcome: Outcome, elapsed: Duration) {
+        self.start(step);
+        let step = StepId(step.number);
+        self.tools.reporter.report(Event::StepFinished { step, outcome, elapsed });
+    }
+
+    /// Steps of stages that need not be looked at are as good as done.
+    fn report_unneeded(&self) {
+        for step in self.graph.stages.iter().flat_map(|stage| &stage.steps) {
+            let reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = reported.contains(&step.number);
+            drop(reported);
+            if !known {
+                self.finish(step, Outcome::Cached, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Keeps the first failure and stops the others.
+    fn fail(&self, step: &Step, error: &StepError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.cancelled.store(true, Ordering::Relaxed);
+        if failure.is_none() {
+            let context = step.op.inputs().into_iter().find_map(|input| self.contexts.get(input));
+            let diagnostic = diagnose(self.graph, step, error, context);
+            let source = Arc::clone(&self.graph.source);
+            *failure = Some(Diagnosed::new(vec![diagnostic], source).into());
+        }
+    }
+
+    fn take_failure(&self) -> BuildError {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.unwrap_or_else(|| {
+            let diagnostic = Diagnostic::error("the build was stopped");
+            Diagnosed::new(vec![diagnostic], Arc::clone(&self.graph.source)).into()
+        })
+    }
+}
+
+/// A step where it stands.
+#[derive(Clone, Copy)]
+struct StepAt<'a> {
+    stage: &'a Stage,
+    step: &'a Step,
+    defined: &'a Defined,
+}
+
+/// Why a step has no layer.
+enum Failed {
+    Here(StepError),
+    /// Another stage failed and has told.
+    Elsewhere,
+}
+
+impl<E: Into<StepError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Here(error.into())
+    }
+}

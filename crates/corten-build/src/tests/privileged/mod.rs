@@ -1,0 +1,6 @@
+mod cache;
+mod concurrent;
+mod failures;
+mod layers;
+mod reproducible;
+mod runs;

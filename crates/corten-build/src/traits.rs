@@ -1,0 +1,45 @@
+//! What a build needs of its neighbours; the program passes it in.
+
+use corten_diag::Stream;
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_store::Image;
+
+use crate::run::{ExecError, RunOutcome, RunStep};
+
+/// Gives base images.
+///
+/// A build asks once for each base that its target needs, while it is planned and from one thread.
+pub trait Bases: Sync {
+    fn base(&self, image: &Reference, platform: &Platform) -> Result<Image, BaseError>;
+}
+
+/// Why a base image cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BaseError {
+    /// Lower case, no period: `no image golden.internal/x:1 in the store`.
+    pub message: String,
+    pub hint: Option<String>,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BaseError {
+    /// An error without a cause of its own.
+    pub fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint, source: None }
+    }
+}
+
+/// Carries out `RUN` steps; called from several threads.
+pub trait Executor: Sync {
+    /// Runs a step to its end and hands over what it writes as it comes.
+    ///
+    /// A program that fails is an outcome; an error is what kept the program from running.
+    fn run(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<RunOutcome, ExecError>;
+}

@@ -1,0 +1,217 @@
+//! The groups of a running container.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use corten_sys::error::{IoError, at};
+use corten_sys::file;
+use rustix::fs::{Mode, OFlags};
+
+use super::plan::{CgroupPlan, GroupPlan};
+
+/// The directory that all groups of ours are below.
+const FOLDER: &str = "corten";
+/// Files of the kernel of which we read a few numbers.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// So many groups of the dead are looked for at each start; the next start goes on.
+const STALE_LOOKED_AT: usize = 64;
+/// A concurrent `corten` may remove an empty group just before it is used.
+const ATTEMPTS: usize = 3;
+
+/// The groups that exist for a container.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    groups: Vec<Group>,
+    v2: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    plan: GroupPlan,
+    directory: PathBuf,
+}
+
+/// What a memory group tells after its processes ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MemoryReport {
+    pub limit_bytes: Option<u64>,
+    pub peak_bytes: Option<u64>,
+    pub kills: u64,
+}
+
+impl Groups {
+    /// Makes the groups and sets their limits; also removes groups whose maker is gone.
+    pub(crate) fn create(plan: &CgroupPlan, id: &str) -> Result<Self, IoError> {
+        let mut this = Self { groups: Vec::new(), v2: plan.v2 };
+        for group in &plan.groups {
+            let folder = group.parent.join(FOLDER);
+            remove_stale(&folder);
+            let directory = folder.join(format!("{id}.{}", std::process::id()));
+            let group = Group { plan: group.clone(), directory };
+            let made = make(&group, plan.v2);
+            this.groups.push(group);
+            if let Err(error) = made {
+                // The first failure is the one to report; what is left is stale from now on.
+                drop(this.remove());
+                return Err(error);
+            }
+        }
+        Ok(this)
+    }
+
+    /// Opens the directory that a process can be started in; cgroup v2 only.
+    pub(crate) fn open_v2(&self) -> Result<Option<OwnedFd>, IoError> {
+        let Some(group) = self.groups.first().filter(|_| self.v2) else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&group.directory, flags, Mode::empty());
+        fd.map(Some).map_err(at("open", &group.directory))
+    }
+
+    /// Puts a process into the groups of cgroup v1.
+    pub(crate) fn attach(&self, pid: u32) -> Result<(), IoError> {
+        if self.v2 {
+            return Ok(());
+        }
+        for group in &self.groups {
+            let mut attempts = ATTEMPTS;
+            loop {
+                match write(&group.directory.join("cgroup.procs"), &pid.to_string()) {
+                    Err(error) if error.is_not_found() && attempts > 1 => {
+                        attempts -= 1;
+                        make(group, self.v2)?;
+                    }
+                    other => break other?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what became of the memory limit; `None` without one.
+    pub(crate) fn memory(&self) -> Option<MemoryReport> {
+        let is_memory = |group: &&Group| group.plan.controllers.iter().any(|name| name == "memory");
+        let directory = &self.groups.iter().find(is_memory)?.directory;
+        let number = |name: &str| read(directory, name)?.trim().parse::<u64>().ok();
+        let (limit, peak, events) = if self.v2 {
+            ("memory.max", "memory.peak", "memory.events")
+        } else {
+            ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control")
+        };
+        let events = read(directory, events).unwrap_or_default();
+        Some(MemoryReport {
+            limit_bytes: number(limit),
+            peak_bytes: number(peak),
+            kills: keyed(&events, "oom_kill").unwrap_or(0),
+        })
+    }
+
+    /// Removes the groups; returns every failure.
+    pub(crate) fn remove(self) -> Vec<IoError> {
+        let remove = |group: &Group| absent_is_fine(file::remove_dir(&group.directory)).err();
+        self.groups.iter().rev().filter_map(remove).collect()
+    }
+}
+
+fn make(group: &Group, v2: bool) -> Result<(), IoError> {
+    let folder = group.plan.parent.join(FOLDER);
+    for directory in [&folder, &group.directory] {
+        match file::create_dir(directory, 0o755) {
+            Err(error) if error.is_already_exists() => {}
+            other => other?,
+        }
+        if !v2 && group.plan.controllers.iter().any(|name| name == "cpuset") {
+            inherit_cpuset(directory)?;
+        }
+        if v2 && directory == &folder {
+            pass_on(&group.plan.parent, &group.plan.controllers)?;
+            pass_on(&folder, &group.plan.controllers)?;
+        }
+    }
+    for setting in &group.plan.settings {
+        let path = group.directory.join(setting.file);
+        match write(&path, &setting.value) {
+            // Kernels without swap accounting lack the file.
+            Err(error) if error.is_not_found() && !setting.required => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// A new cpuset of cgroup v1 has no processor and no memory and takes no process.
+fn inherit_cpuset(directory: &Path) -> Result<(), IoError> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if read(directory, name).unwrap_or_default().trim().is_empty() {
+            let value = read(parent, name).unwrap_or_default();
+            write(&directory.join(name), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the groups below have controllers.
+fn pass_on(directory: &Path, controllers: &[String]) -> Result<(), IoError> {
+    let path = directory.join("cgroup.subtree_control");
+    let present = read(directory, "cgroup.subtree_control").unwrap_or_default();
+    let present: Vec<&str> = present.split_whitespace().collect();
+    for name in controllers.iter().filter(|name| !present.contains(&name.as_str())) {
+        write(&path, &format!("+{name}"))?;
+    }
+    Ok(())
+}
+
+/// Removes groups whose maker is gone. Best effort: a group that is in use refuses.
+fn remove_stale(folder: &Path) {
+    let Ok(names) = file::list_dir(folder) else { return };
+    let maker = |name: &str| name.rsplit_once('.')?.1.parse::<i32>().ok();
+    for name in names.iter().take(STALE_LOOKED_AT) {
+        let Some(pid) = name.to_str().and_then(maker).and_then(rustix::process::Pid::from_raw)
+        else {
+            continue;
+        };
+        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        if gone {
+            drop(file::remove_dir(&folder.join(name)));
+        }
+    }
+}
+
+fn absent_is_fine(result: Result<(), IoError>) -> Result<(), IoError> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a file of the kernel's, in one call, which it takes or refuses as a whole.
+fn write(path: &Path, value: &str) -> Result<(), IoError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?;
+    rustix::io::write(&fd, value.as_bytes()).map_err(at("write", path))?;
+    Ok(())
+}
+
+fn read(directory: &Path, name: &str) -> Option<String> {
+    let bytes = file::read_limited(&directory.join(name), FILE_BYTES_MAX).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Finds `key number` among lines.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    let line = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
+    text.lines().find_map(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_by_its_whole_key() {
+        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!(keyed(text, "oom_kill"), Some(3));
+        assert_eq!(keyed("oom 1\noom_kill 2\noom_group_kill 0\n", "oom"), Some(1));
+        assert_eq!(keyed("", "oom"), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! Control groups: what the host has, which groups a container gets, and their life.
+//!
+//! ```text
+//! v1   <controller>/<own group>/corten/<id>.<pid>      one group per controller that has a limit
+//! v2   /corten/<id>.<pid>                              as root
+//!      <own group>/corten/<id>.<pid>                   as an ordinary user, where delegated
+//! ```
+//!
+//! `pid` is the `corten` that made the group: a group whose maker is gone is removed by the next
+//! one. Without a limit there is no group.
+
+mod facts;
+mod live;
+mod plan;
+
+pub use facts::{CgroupFacts, V1Controller};
+pub(crate) use live::{Groups, MemoryReport};
+pub(crate) use plan::{CgroupPlan, plan};

@@ -1,0 +1,126 @@
+//! What goes wrong before and while a container runs.
+
+use std::io;
+use std::path::PathBuf;
+
+use corten_sys::error::IoError;
+
+use crate::exec_error::ExecError;
+use crate::network::NetworkError;
+use crate::spec::RlimitKind;
+
+/// Why a spec cannot become a plan on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("no command was given and the image has none")]
+    NoProgram,
+    #[error("container id `{id}` has characters other than letters, digits, `_`, `.` and `-`")]
+    InvalidId { id: String },
+    #[error("{what} `{}` is not an absolute path", path.display())]
+    RelativePath { what: &'static str, path: PathBuf },
+    #[error("{what} `{}` has a `..` in it", path.display())]
+    ParentInPath { what: &'static str, path: PathBuf },
+    #[error("{what} has a NUL byte in it: {text:?}")]
+    NulByte { what: &'static str, text: String },
+    #[error("the root file system has no layer")]
+    NoLayers,
+    #[error("an upper directory needs a work directory beside it, and the other way round")]
+    UpperWithoutWork,
+    #[error("{what} {id} is outside the {available} ids that are available here")]
+    UnmappedId { what: &'static str, id: u32, available: u64 },
+    #[error("the {limit} limit cannot be set here: {reason}")]
+    LimitNotEnforceable { limit: &'static str, reason: String, remedy: &'static str },
+    #[error("the {limit} limit is {problem}")]
+    InvalidLimit { limit: &'static str, problem: &'static str },
+    #[error("the soft limit of `{kind}` is above its hard limit")]
+    SoftAboveHard { kind: RlimitKind },
+    #[error("`{name}` is no kernel setting of a container")]
+    Sysctl { name: String },
+    #[error("ports cannot be published with network `{network}`")]
+    PortsWithoutNetwork { network: &'static str },
+    #[error("failed to understand the seccomp profile")]
+    Seccomp(#[source] crate::seccomp::ProfileError),
+    #[error("variable `{text}` is not of the form `NAME=value`")]
+    Variable { text: String },
+    #[error("host name `{name}` is empty or longer than 64 bytes")]
+    Hostname { name: String },
+    #[error("{count} mounts and devices are more than the {limit} that a container can have")]
+    TooManyMounts { count: usize, limit: usize },
+    #[error("mount target `/` would hide the whole container")]
+    MountOverRoot,
+}
+
+impl PlanError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProgram => Some("name a command after the image, or set `CMD` in it".to_owned()),
+            Self::UnmappedId { .. } => Some(
+                "give your user a range of ids: `usermod --add-subuids 100000-165535 \
+                 --add-subgids 100000-165535 USER`"
+                    .to_owned(),
+            ),
+            Self::LimitNotEnforceable { remedy, .. } => Some((*remedy).to_owned()),
+            Self::PortsWithoutNetwork { .. } => Some("leave out `--network`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Why a planned container did not start, or what became of it is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The container's program could not be executed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A step before the program failed.
+    #[error("failed to {step}{}", .path.as_ref().map(|path| format!(" `{path}`")).unwrap_or_default())]
+    Step {
+        /// The step as a verb phrase: "mount the overlay".
+        step: String,
+        path: Option<String>,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to {attempt}")]
+    Start {
+        attempt: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to limit the container's resources")]
+    Cgroup(#[source] IoError),
+    #[error("failed to show the files of `{path}` under the container's ids")]
+    OwnersRefused { path: String },
+    #[error("failed to find the container's network namespace")]
+    Namespace(#[source] IoError),
+    #[error("failed to connect the container to the network")]
+    Network(#[source] NetworkError),
+    #[error("failed to encode the plan")]
+    Encode(#[source] serde_json::Error),
+    #[error("the container's helper process ended without a word")]
+    HelperLost,
+    #[error("the helper process sent something that is no report")]
+    Garbled,
+}
+
+impl RunError {
+    /// Returns what `corten run` exits with: 127 no such command, 126 cannot be executed, else 125.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec(error) => error.exit_code(),
+            _ => 125,
+        }
+    }
+
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exec(error) => error.hint(),
+            Self::Network(error) => error.hint(),
+            Self::OwnersRefused { .. } => Some("run it with `--userns host`".to_owned()),
+            Self::Step { step, source, .. } => crate::run::step_hint(step, source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The helper: makes the container's first process, gives it its mounts, then guards it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use corten_sys::error::IoError;
+use corten_sys::process::{self, CloneOptions, Cloned, PidFd};
+use corten_sys::{file, mount, socket};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{DumpableBehavior, Pid, Rlimit};
+
+use super::{container, layers};
+use crate::report::Report;
+use crate::steps::{HelperPlan, IdMaps, RaisedLimit};
+
+/// A plan holds at most 250 mounts, the arguments and the environment.
+const PLAN_BYTES_MAX: u64 = 64 << 20;
+
+/// What went wrong, as it is reported.
+pub(super) struct Failure(pub Report);
+
+impl Failure {
+    /// Returns a function that makes an error into the failure of an attempt, for `map_err`.
+    pub(super) fn of<E: Into<io::Error>>(attempt: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self(Report::failed(attempt, None, &error.into()))
+    }
+
+    /// The same, about a path.
+    pub(super) fn at<E: Into<io::Error>>(attempt: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        let subject = path.display().to_string();
+        move |error| Self(Report::failed(attempt, Some(subject), &error.into()))
+    }
+}
+
+impl From<IoError> for Failure {
+    fn from(error: IoError) -> Self {
+        let subject = error.path.display().to_string();
+        Self(Report::failed(error.operation, Some(subject), &error.source))
+    }
+}
+
+/// The descriptors that the caller left for us, by number from 3 on.
+struct Inherited {
+    control: OwnedFd,
+    plan: OwnedFd,
+    /// Closed by the caller when the container is over, or by the kernel when the caller dies.
+    caller_alive: OwnedFd,
+    /// The cgroup v2 directory that the container starts in.
+    cgroup: Option<OwnedFd>,
+}
+
+impl Inherited {
+    fn take() -> io::Result<Self> {
+        let count = if std::env::args_os().nth(2).is_some_and(|word| word == "cgroup") { 4 } else { 3 };
+        let mut fds = process::take_inherited(count)?.into_iter();
+        let mut next = || fds.next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
+        Ok(Self { control: next()?, plan: next()?, caller_alive: next()?, cgroup: next().ok() })
+    }
+}
+
+pub(super) fn main() -> io::Result<()> {
+    let Inherited { control, plan, caller_alive, cgroup } = Inherited::take()?;
+    process::close_on_exec_from(3)?;
+    let begun = begin(plan);
+    let (plan, ours, theirs) = reported(begun, &control)?;
+    let options = CloneOptions {
+        namespaces: plan.namespaces,
+        sibling: true,
+        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+    };
+    let cloned = process::clone(options).map_err(Failure::of("make the container's namespaces"));
+    let Cloned::Parent { pid } = reported(cloned, &control)? else {
+        drop((ours, caller_alive, cgroup));
+        container::main(plan.container, theirs, control);
+    };
+    drop((theirs, cgroup));
+    let child = PidFd::open(pid).map_err(Failure::of("watch the container's first process"));
+    let child = reported(child, &control)?;
+    let prepared = prepare(&plan, pid, &child, control.as_fd(), ours.as_fd());
+    if prepared.is_err() {
+        // The first failure is the one to report; the kill can only fail if there is nobody left.
+        child.kill().unwrap_or_default();
+    }
+    reported(prepared, &control)?;
+    drop((ours, control));
+    guard(&child, caller_alive.as_fd())
+}
+
+/// Tells the caller of a failure.
+fn reported<T>(result: Result<T, Failure>, control: &OwnedFd) -> io::Result<T> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(Failure(report)) => {
+            report.send(control.as_fd(), &[])?;
+            Err(io::ErrorKind::Other.into())
+        }
+    }
+}
+
+/// Sets up this process; returns the plan and a pair of sockets for us and the container.
+fn begin(plan: OwnedFd) -> Result<(HelperPlan, OwnedFd, OwnedFd), Failure> {
+    // Neither the container nor another process of the user looks into this one.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(Failure::of("hide the helper process"))?;
+    rustix::process::setsid().map_err(Failure::of("start a session"))?;
+    let plan = read_plan(plan)?;
+    new_keyring()?;
+    let (ours, theirs) = socket::pair().map_err(Failure::of("make a socket"))?;
+    Ok((plan, ours, theirs))
+}
+
+fn read_plan(plan: OwnedFd) -> Result<HelperPlan, Failure> {
+    let bytes = file::read_file_limited(&plan.into(), Path::new("plan"), PLAN_BYTES_MAX)?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::of("read the plan")(io::Error::other(error)))
+}
+
+/// Joins an empty keyring, which the container's process inherits.
+///
+/// It is made here since the kernel allows few keyrings to any user but root.
+fn new_keyring() -> Result<(), Failure> {
+    match process::new_session_keyring() {
+        // A kernel without keyrings has none to hide.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map_err(Failure::of("make a keyring")),
+    }
+}
+
+fn prepare(
+    plan: &HelperPlan,
+    pid: u32,
+    child: &PidFd,
+    control: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let started = Report::Started { pid };
+    started.send(control, &[child.as_fd()]).map_err(Failure::of("tell of the container"))?;
+    if let Some(maps) = &plan.id_maps {
+        write_maps(pid, maps)?;
+    }
+    for limit in &plan.raised_limits {
+        raise(pid, *limit)?;
+    }
+    if let Some(adjustment) = plan.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        write(Path::new(&path), &adjustment.to_string())?;
+    }
+    let user_namespace = layers::user_namespace(plan, pid)?;
+    let user_namespace = user_namespace.as_ref().map(AsFd::as_fd);
+    // Before the layers: those may cover paths in this process's view.
+    let sources: Vec<OwnedFd> = plan
+        .sources
+        .iter()
+        .map(|source| layers::source(source, user_namespace))
+        .collect::<Result<_, _>>()?;
+    let root = layers::root(&plan.root, user_namespace)?;
+    let mut fds = vec![root.as_fd()];
+    fds.extend(sources.iter().map(AsFd::as_fd));
+    socket::send(container, b"mounts", &fds).map_err(Failure::of("hand over the mounts"))?;
+    Report::Prepared.send(control, &[]).map_err(Failure::of("tell that mounts are made"))
+}
+
+fn write_maps(pid: u32, maps: &IdMaps) -> Result<(), Failure> {
+    write(Path::new(&format!("/proc/{pid}/gid_map")), &maps.groups)?;
+    write(Path::new(&format!("/proc/{pid}/uid_map")), &maps.users)
+}
+
+/// Writes a file of the kernel's, in one call.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    use rustix::fs::{Mode, OFlags};
+    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Failure::at("open", path))?;
+    rustix::io::write(&fd, text.as_bytes()).map_err(Failure::at("write", path))?;
+    Ok(())
+}
+
+fn raise(pid: u32, limit: RaisedLimit) -> Result<(), Failure> {
+    let resource = limit.resource.resource();
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let unlimited = |value: u64| (value != u64::MAX).then_some(value);
+    let current = rustix::process::getrlimit(resource).current;
+    let raised = Rlimit { current, maximum: unlimited(limit.hard) };
+    rustix::process::prlimit(pid, resource, raised).map_err(Failure::of("raise a limit"))?;
+    Ok(())
+}
+
+/// Waits until the caller is done or dead, and then sees to it that the container is, too.
+///
+/// The container's process asks for a signal when the caller dies, but a program can take that
+/// back; nothing inside can reach this process.
+fn guard(child: &PidFd, caller_alive: BorrowedFd<'_>) -> io::Result<()> {
+    // Whoever reads what the container writes must see the end when the container ends.
+    let null = mount::open_null()?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let mut fds = [PollFd::from_borrowed_fd(caller_alive, PollFlags::IN)];
+    while let Err(errno) = poll(&mut fds, None) {
+        if errno != rustix::io::Errno::INTR {
+            break;
+        }
+    }
+    child.kill()
+}

@@ -1,0 +1,53 @@
+//! From a container spec and host facts to a plan, and from the plan to a running container.
+//!
+//! ```text
+//! ContainerSpec + HostFacts ──► plan()            pure: decides everything, starts nothing
+//!                                 │ Plan          printable, serialisable
+//!                                 ▼
+//!                               run()             starts, relays, waits, tidies
+//!                                 │ spawns itself as `__init`, from a read-only view of the binary
+//!                                 ▼
+//!            helper (`__init`) ── clone3, new namespaces ──► process 1 of the container
+//!            layers, overlay, volumes as descriptors          mounts, pivot_root, limits, exec
+//!            then guards: dies with corten, kills it
+//! ```
+//!
+//! Invariants:
+//! - A plan holds every decision; the helper and process 1 walk its steps and decide nothing.
+//! - Nothing of the container's program runs before every step has succeeded. A step that fails
+//!   stops the container and is reported as step, error number and path.
+//! - Mounts exist only in namespaces that end with the container; there is nothing to unmount.
+//! - What was planned weaker than asked for is a [`Notice`], never silence.
+#![forbid(unsafe_code)]
+
+mod capability;
+mod cgroup;
+mod error;
+mod exec_error;
+mod facts;
+mod init;
+pub mod network;
+mod notice;
+pub mod options;
+mod plan;
+mod report;
+mod run;
+pub mod seccomp;
+mod spec;
+mod steps;
+pub mod user;
+
+pub use capability::{Capability, UnknownCapability, default_capabilities};
+pub use cgroup::{CgroupFacts, V1Controller};
+pub use error::{PlanError, RunError};
+pub use exec_error::ExecError;
+pub use facts::{HostFacts, Ids, RootlessNetwork};
+pub use init::{INIT_ARGUMENT, init_main};
+pub use network::ports::PortMapping;
+pub use notice::Notice;
+pub use plan::{Plan, plan};
+pub use run::{Exit, Io, Oom, Outcome, Output, run};
+pub use spec::{
+    BindMount, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources, Rlimit,
+    RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,
+};

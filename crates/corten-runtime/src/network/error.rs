@@ -1,0 +1,212 @@
+//! What can go wrong with a container's network, and what to do about it.
+
+use std::io;
+use std::net::IpAddr;
+
+use corten_sys::error::IoError;
+use corten_sys::netlink::NetlinkError;
+
+use super::plan::{BRIDGE, Subnet};
+use super::ports::{PortError, Protocol};
+
+/// A network that could not be made or taken down.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The ports do not hold together.
+    #[error(transparent)]
+    Ports(#[from] PortError),
+    /// The kernel refused a change or a question.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A file of ours or of the kernel could not be used.
+    #[error(transparent)]
+    File(#[from] IoError),
+    /// The container's network namespace could not be entered.
+    #[error("failed to enter the network namespace of the container")]
+    Enter(#[source] io::Error),
+    /// The name of our bridge belongs to something else.
+    #[error("the network interface `{BRIDGE}` exists and is not a bridge but `{kind}`")]
+    NotABridge {
+        /// What it is.
+        kind: String,
+    },
+    /// Each subnet that we would take is in use.
+    #[error(
+        "no subnet for the bridge `{BRIDGE}` is free, the host routes all {candidates} of them"
+    )]
+    NoFreeSubnet {
+        /// How many were tried.
+        candidates: usize,
+    },
+    /// Each address of the bridge's subnet is taken.
+    #[error("no address of {subnet} is free, {containers} containers hold them")]
+    NoFreeAddress {
+        /// The bridge's subnet.
+        subnet: Subnet,
+        /// How many leases there are.
+        containers: usize,
+    },
+    /// Packets are not passed on, and we may not change that.
+    #[error("failed to turn on the forwarding of packets")]
+    Forwarding(#[source] IoError),
+    /// The interface that was just made is not in the container's namespace.
+    #[error("the interface `{name}` did not appear in the container")]
+    InterfaceMissing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// Someone else listens on the port.
+    #[error("port {port}/{protocol} of {address} is already in use{}", by(holder.as_deref()))]
+    PortInUse {
+        /// The address of the host.
+        address: IpAddr,
+        /// The port of the host.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The process that has it, when it can be seen.
+        holder: Option<String>,
+    },
+    /// No port of a range is free.
+    #[error("all ports from {first} to {last}/{protocol} of {address} are in use")]
+    PortsInUse {
+        /// The address of the host.
+        address: IpAddr,
+        /// The first port of the range.
+        first: u16,
+        /// The last port of the range.
+        last: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+    },
+    /// The port could not be listened on for another reason.
+    #[error("failed to listen on port {port}/{protocol} of {address}")]
+    Listen {
+        /// The address of the host.
+        address: IpAddr,
+        /// The port of the host.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that passes connections on could not be started or ended badly.
+    #[error("failed to {operation} the port proxy")]
+    Proxy {
+        /// A verb.
+        operation: &'static str,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Without root, neither helper program can be used.
+    #[error("no network for a container without root: {}", reasons.join("; "))]
+    RootlessUnavailable {
+        /// Why each way is closed.
+        reasons: Vec<String>,
+    },
+    /// The helper program could not be started.
+    #[error("failed to start `{program}`")]
+    HelperStart {
+        /// Its path.
+        program: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper program gave up.
+    #[error("`{program}` gave up ({status}): {said}")]
+    HelperFailed {
+        /// Its path.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last of what it wrote.
+        said: String,
+    },
+    /// The helper program could not be ended.
+    #[error("failed to end `{program}`")]
+    HelperEnd {
+        /// Its path.
+        program: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper program said that it was ready, but gave the container no address.
+    #[error("`{program}` gave the container no address")]
+    HelperSilent {
+        /// Its path.
+        program: String,
+    },
+}
+
+impl NetworkError {
+    /// Returns advice on what to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ports(error) => error.hint(),
+            Self::NotABridge { .. } => Some(format!(
+                "remove the interface with `ip link delete {BRIDGE}`, or use `--network host|none`"
+            )),
+            Self::NoFreeSubnet { .. } => Some(format!(
+                "make the bridge with a subnet of your choice: `ip link add {BRIDGE} type bridge` \
+                 and `ip address add 10.1.0.1/24 dev {BRIDGE}`"
+            )),
+            Self::Forwarding(_) => Some(
+                "run `sysctl net.ipv4.ip_forward=1` on the host, or use `--network host|none`"
+                    .to_owned(),
+            ),
+            Self::PortInUse { port, protocol, holder: None, .. } => {
+                Some(format!("run `{}` to see who has it", find_holder(*port, *protocol)))
+            }
+            Self::PortInUse { .. } | Self::PortsInUse { .. } => {
+                Some("stop that program, or publish another host port".to_owned())
+            }
+            Self::Listen { port, source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(format!(
+                    "without root, ports below 1024 need `sysctl \
+                     net.ipv4.ip_unprivileged_port_start={port}`; or publish a higher host port"
+                ))
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Some("run `ip address` to see the addresses of this host".to_owned())
+            }
+            Self::RootlessUnavailable { .. } => Some(
+                "install the package `passt` or `slirp4netns`, or use `--network host|none`"
+                    .to_owned(),
+            ),
+            Self::Netlink(error) => netlink_hint(error),
+            _ => None,
+        }
+    }
+}
+
+fn netlink_hint(error: &NetlinkError) -> Option<String> {
+    if error.is_unsupported() {
+        return Some(
+            "the kernel lacks bridge, veth or nf_tables; load them with `modprobe -a bridge veth \
+             nf_tables nft_masq nft_ct`, or use `--network host|none`"
+                .to_owned(),
+        );
+    }
+    (error.errno() == Some(rustix::io::Errno::PERM.raw_os_error()))
+        .then(|| "this needs the capability NET_ADMIN; or use `--network host|none`".to_owned())
+}
+
+fn by(holder: Option<&str>) -> String {
+    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
+}
+
+/// Returns the command that names the process behind a port.
+fn find_holder(port: u16, protocol: Protocol) -> String {
+    let kind = match protocol {
+        Protocol::Tcp => 't',
+        Protocol::Udp => 'u',
+    };
+    format!("ss -Hln{kind}p 'sport = :{port}'")
+}

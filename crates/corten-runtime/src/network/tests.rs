@@ -1,0 +1,3 @@
+//! Tests of the whole, on the real kernel.
+
+mod privileged;

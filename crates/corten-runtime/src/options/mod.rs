@@ -1,0 +1,40 @@
+//! Docker's flag grammars, from text to the values of a [`ContainerSpec`](crate::ContainerSpec).
+//!
+//! Every front end that takes Docker's spelling reads it here: the command line, and later
+//! compose files and the API. All of it is pure: a path is checked for its form, not for its
+//! existence.
+
+mod environment;
+mod mounts;
+mod quantity;
+mod security;
+
+pub use environment::{merge, missing, parse_file, parse_variable};
+pub use mounts::{VolumeSource, parse_mount, parse_tmpfs, parse_volume};
+pub use quantity::{parse_bytes, parse_cpus, parse_ulimit};
+pub use security::{SecurityOption, adjust_capabilities, parse_security_option};
+
+use thiserror::Error;
+
+/// A flag's value that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{value}` is not {expected}")]
+pub struct OptionError {
+    /// The value as it was given.
+    pub value: String,
+    /// What it should have been, beginning with an article.
+    pub expected: &'static str,
+    /// An example that works.
+    pub example: &'static str,
+}
+
+impl OptionError {
+    fn new(value: &str, expected: &'static str, example: &'static str) -> Self {
+        Self { value: value.to_owned(), expected, example }
+    }
+
+    /// What to write instead.
+    pub fn hint(&self) -> Option<String> {
+        Some(format!("for example `{}`", self.example))
+    }
+}

@@ -1,0 +1,194 @@
+//! `-v`, `--mount` and `--tmpfs`.
+
+use std::path::{Path, PathBuf};
+
+use super::{OptionError, parse_bytes};
+use crate::spec::{BindMount, Mount, TmpfsMount};
+
+const VOLUME: &str = "a volume `HOST-PATH:CONTAINER-PATH[:ro]`";
+const VOLUME_EXAMPLE: &str = "-v ./data:/data:ro";
+const MOUNT: &str = "a mount of `key=value` pairs with `type`, `source` and `target`";
+const MOUNT_EXAMPLE: &str = "--mount type=bind,source=./data,target=/data,readonly";
+const TMPFS: &str = "a tmpfs `PATH[:size=BYTES,mode=OCTAL]`";
+const TMPFS_EXAMPLE: &str = "--tmpfs /tmp:size=64m";
+
+/// What the left side of `-v` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A path of the host, absolute.
+    Host(BindMount),
+    /// A named volume.
+    Named(String),
+    /// Only a container path: a volume without a name.
+    Anonymous(PathBuf),
+}
+
+/// Parses `-v HOST:CONTAINER[:OPTIONS]`; a relative host path (`./x`) is taken from `cwd`.
+///
+/// Options are `ro`, `rw`, and those that name what Corten does in any case: `z` and `Z`
+/// (relabelling, for hosts with SELinux), `rbind`, `rprivate`, `private`.
+pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError> {
+    let error = || OptionError::new(text, VOLUME, VOLUME_EXAMPLE);
+    let mut parts = text.split(':');
+    let (first, second, options) = (parts.next(), parts.next(), parts.next());
+    if parts.next().is_some() {
+        return Err(error());
+    }
+    let (Some(source), Some(target)) = (first, second) else {
+        return target_path(text).map(VolumeSource::Anonymous).ok_or_else(error);
+    };
+    let target = target_path(target).ok_or_else(error)?;
+    let mut readonly = false;
+    for option in options.unwrap_or("rw").split(',') {
+        match option {
+            "ro" => readonly = true,
+            "rw" => readonly = false,
+            "z" | "Z" | "rbind" | "rprivate" | "private" => {}
+            _ => return Err(error()),
+        }
+    }
+    if source.is_empty() {
+        return Err(error());
+    }
+    if !source.starts_with(['/', '.']) {
+        return Ok(VolumeSource::Named(source.to_owned()));
+    }
+    Ok(VolumeSource::Host(BindMount { source: cwd.join(source), target, readonly, recursive: true }))
+}
+
+/// Parses `--mount type=bind|tmpfs,…` in Docker's grammar of keys.
+pub fn parse_mount(text: &str, cwd: &Path) -> Result<Mount, OptionError> {
+    let error = || OptionError::new(text, MOUNT, MOUNT_EXAMPLE);
+    let (mut kind, mut source, mut target) = ("volume", None, None);
+    let (mut readonly, mut recursive) = (false, true);
+    let (mut size_bytes, mut mode) = (None, 0o1777);
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        match key.trim() {
+            "type" => kind = value,
+            "source" | "src" => source = Some(value),
+            "target" | "dst" | "destination" => target = target_path(value),
+            "readonly" | "ro" => readonly = boolean(value).ok_or_else(error)?,
+            "bind-recursive" => recursive = value != "disabled",
+            "bind-propagation" | "consistency" if !value.is_empty() => {}
+            "tmpfs-size" => size_bytes = Some(parse_bytes(value)?),
+            "tmpfs-mode" => mode = octal(value).ok_or_else(error)?,
+            _ => return Err(error()),
+        }
+    }
+    let target = target.ok_or_else(error)?;
+    match (kind, source) {
+        ("bind", Some(source)) if !source.is_empty() => {
+            let source = cwd.join(source);
+            Ok(Mount::Bind(BindMount { source, target, readonly, recursive }))
+        }
+        ("tmpfs", None) => {
+            Ok(Mount::Tmpfs(TmpfsMount { target, size_bytes, mode, readonly, noexec: false }))
+        }
+        _ => Err(error()),
+    }
+}
+
+/// Parses `--tmpfs PATH[:OPTIONS]`.
+pub fn parse_tmpfs(text: &str) -> Result<TmpfsMount, OptionError> {
+    let error = || OptionError::new(text, TMPFS, TMPFS_EXAMPLE);
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    // Docker mounts these without the right to execute, unless asked otherwise.
+    let mut mount = TmpfsMount {
+        target: target_path(path).ok_or_else(error)?,
+        size_bytes: None,
+        mode: 0o1777,
+        readonly: false,
+        noexec: true,
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => mount.size_bytes = Some(parse_bytes(value)?),
+            Some(("mode", value)) => mount.mode = octal(value).ok_or_else(error)?,
+            None if option == "ro" => mount.readonly = true,
+            None if option == "exec" => mount.noexec = false,
+            None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
+            _ => return Err(error()),
+        }
+    }
+    Ok(mount)
+}
+
+/// A container path: absolute, not the root, without `..`.
+fn target_path(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let plain = path.components().all(|part| {
+        matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_))
+    });
+    (path.is_absolute() && plain && path != Path::new("/")).then(|| path.components().collect())
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn octal(value: &str) -> Option<u32> {
+    u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> BindMount {
+        match parse_volume(text, Path::new("/cwd")) {
+            Ok(VolumeSource::Host(mount)) => mount,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_relative_host_path_is_taken_from_where_we_are() {
+        let mount = host("./data:/data:ro");
+        assert_eq!(mount.source, Path::new("/cwd/./data"));
+        assert_eq!(mount.target, Path::new("/data"));
+        assert!(mount.readonly);
+        assert!(!host("/a:/b").readonly);
+        assert!(!host("/a:/b:z,rw").readonly);
+    }
+
+    #[test]
+    fn a_name_is_a_volume_and_a_path_alone_is_anonymous() {
+        let cwd = Path::new("/");
+        assert_eq!(parse_volume("models:/m", cwd), Ok(VolumeSource::Named("models".into())));
+        assert_eq!(parse_volume("/data/", cwd), Ok(VolumeSource::Anonymous("/data".into())));
+    }
+
+    #[test]
+    fn targets_are_absolute_and_have_no_parent() {
+        for text in ["/a:b", "/a:/", "/a:/../b", ":/b", "/a:/b:x", "/a:/b:ro:z", "x", "/a:"] {
+            assert!(parse_volume(text, Path::new("/")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_read_key_by_key() {
+        let cwd = Path::new("/cwd");
+        let mount = parse_mount("type=bind,src=/a,dst=/b,readonly", cwd);
+        assert!(matches!(mount, Ok(Mount::Bind(bind)) if bind.readonly && bind.recursive));
+        let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd);
+        assert!(matches!(mount, Ok(Mount::Tmpfs(t)) if t.size_bytes == Some(1 << 20) && t.mode == 0o700));
+        for text in ["", "type=bind,src=/a", "type=bind,dst=/b", "type=tmpfs,src=/a,dst=/b", "x=y"] {
+            assert!(parse_mount(text, cwd).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_may_not_execute_unless_asked() {
+        let mount = parse_tmpfs("/tmp:size=64m,mode=755").unwrap();
+        assert_eq!((mount.size_bytes, mount.mode, mount.noexec), (Some(64 << 20), 0o755, true));
+        assert!(!parse_tmpfs("/tmp:exec").unwrap().noexec);
+        for text in ["tmp", "/tmp:size", "/tmp:mode=9", "/", "/tmp:bogus"] {
+            assert!(parse_tmpfs(text).is_err(), "{text}");
+        }
+    }
+}

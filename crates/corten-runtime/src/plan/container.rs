@@ -1,0 +1,416 @@
+//! Decides what the container's first process does, in order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::identity::Identity;
+use super::rootfs::absolute;
+use super::{Limits, Step};
+use crate::capability;
+use crate::cgroup::{CgroupFacts, CgroupPlan};
+use crate::error::PlanError;
+use crate::facts::{HostFacts, SEARCH_PATH};
+use crate::notice::Notice;
+use crate::seccomp::{self, Architecture, ProfileContext};
+use crate::spec::{BindMount, ContainerSpec, Mount, Network, Seccomp, TmpfsMount};
+use crate::steps::{MountAttributes, SourceStep};
+
+/// The device nodes that every container has.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const LINKS: [(&str, &str); 6] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/core", "/proc/kcore"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
+/// Docker's size of the tmpfs for device nodes.
+const DEV_SIZE: &str = "65536k";
+/// The group `tty` of every distribution, which terminals belong to.
+const TTY_GROUP: u32 = 5;
+/// The kernel's limit of instructions of a filter (`BPF_MAXINSNS`).
+const FILTER_MAX: usize = 4096;
+
+pub(super) struct Builder<'a> {
+    spec: &'a ContainerSpec,
+    facts: &'a HostFacts,
+    identity: Identity<'a>,
+    cgroup: &'a CgroupPlan,
+    sources: &'a mut Vec<SourceStep>,
+    notices: &'a mut Vec<Notice>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        spec: &'a ContainerSpec,
+        facts: &'a HostFacts,
+        identity: Identity<'a>,
+        cgroup: &'a CgroupPlan,
+        sources: &'a mut Vec<SourceStep>,
+        notices: &'a mut Vec<Notice>,
+    ) -> Self {
+        Self { spec, facts, identity, cgroup, sources, notices, steps: Vec::new() }
+    }
+
+    /// Returns all steps. Their order is the point:
+    ///
+    /// - `/proc` and `/sys` while the old root is there: in a user namespace the kernel allows new
+    ///   ones only where unmasked ones are visible;
+    /// - what is the caller's to attach (control group, network) as late as possible, since it
+    ///   happens meanwhile;
+    /// - kernel settings before `/proc/sys` is read-only;
+    /// - capabilities and filter last, since everything above needs more.
+    pub(super) fn steps(mut self, limits: &Limits) -> Result<Vec<Step>, PlanError> {
+        if self.identity != Identity::Callers {
+            self.steps.push(Step::BecomeRoot);
+        }
+        self.steps.extend([Step::SeparateMounts, Step::SwapRoot]);
+        self.kernel_file_systems();
+        self.steps.push(Step::DropOldRoot);
+        self.devices()?;
+        self.mounts()?;
+        self.host_files();
+        if self.waits_for_caller() {
+            self.steps.push(Step::AwaitCaller);
+        }
+        self.cgroups();
+        self.sysctls()?;
+        self.protected_paths()?;
+        if self.spec.rootfs.readonly {
+            self.steps.push(Step::MakeRootReadonly);
+        }
+        self.steps.push(Step::Hostname { name: self.hostname() });
+        if self.spec.terminal {
+            self.steps.push(Step::Terminal { uid: self.spec.uid });
+        }
+        self.steps.extend(limits.steps.iter().cloned());
+        absolute("working directory", &self.spec.cwd)?;
+        self.steps.push(Step::Directory { path: self.spec.cwd.clone() });
+        self.privileges()?;
+        self.steps.push(Step::Execute {
+            candidates: candidates(self.spec),
+            arguments: self.spec.args.clone(),
+            environment: self.spec.env.clone(),
+            reaper: self.spec.init,
+        });
+        Ok(self.steps)
+    }
+
+    /// The old root is let go of, the caller's part or not.
+    fn waits_for_caller(&self) -> bool {
+        !self.cgroup.groups.is_empty()
+            || self.spec.network == Network::Default
+            || !self.spec.ports.is_empty()
+    }
+
+    fn mount(
+        &mut self,
+        kind: &str,
+        target: &str,
+        options: &[(&str, &str)],
+        attributes: MountAttributes,
+    ) {
+        let owned = |(key, value): &(&str, &str)| {
+            let value = (!value.is_empty()).then(|| (*value).to_owned());
+            ((*key).to_owned(), value)
+        };
+        self.steps.push(Step::Mount {
+            kind: kind.to_owned(),
+            target: PathBuf::from(target),
+            options: options.iter().map(owned).collect(),
+            attributes,
+        });
+    }
+
+    /// Adds something of the host and a step that puts it in place.
+    fn attach(&mut self, source: SourceStep, target: &Path) {
+        self.steps.push(Step::Attach { source: self.sources.len(), target: target.to_owned() });
+        self.sources.push(source);
+    }
+
+    fn kernel_file_systems(&mut self) {
+        let plain = MountAttributes::NOTHING_SPECIAL;
+        let readonly = MountAttributes { readonly: true, ..plain };
+        self.mount("proc", "/proc", &[], plain);
+        if self.spec.network == Network::Host && !self.owns_host_network() {
+            // A new one belongs to the network namespace, which is not ours.
+            let source = SourceStep {
+                path: PathBuf::from("/sys"),
+                recursive: true,
+                map_owners: false,
+                attributes: readonly,
+            };
+            self.attach(source, Path::new("/sys"));
+            self.steps.push(Step::Mask { path: PathBuf::from("/sys/fs/cgroup") });
+        } else {
+            self.mount("sysfs", "/sys", &[], readonly);
+        }
+    }
+
+    fn owns_host_network(&self) -> bool {
+        self.identity == Identity::Callers && !self.facts.is_rootless()
+    }
+
+    fn devices(&mut self) -> Result<(), PlanError> {
+        let plain = MountAttributes::NOTHING_SPECIAL;
+        // Nodes work although the file system below says otherwise: each is a mount of its own.
+        let dev = MountAttributes { no_exec: false, ..plain };
+        self.mount("tmpfs", "/dev", &[("mode", "755"), ("size", DEV_SIZE)], dev);
+        let group = TTY_GROUP.to_string();
+        let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+        if self.identity.has_group(TTY_GROUP) {
+            options.push(("gid", &group));
+        }
+        // The terminals themselves are devices.
+        let pts = MountAttributes { no_devices: false, ..plain };
+        self.mount("devpts", "/dev/pts", &options, pts);
+        let size = self.spec.shm_size_bytes.to_string();
+        self.mount("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", &size)], plain);
+        self.mount("mqueue", "/dev/mqueue", &[], plain);
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            self.attach(device(&path, false), &path);
+        }
+        for given in &self.spec.devices {
+            absolute("device", &given.source)?;
+            target(&given.target)?;
+            self.attach(device(&given.source, given.readonly), &given.target);
+        }
+        for (path, to) in LINKS {
+            let (path, target) = (PathBuf::from(path), PathBuf::from(to));
+            self.steps.push(Step::Link { path, target });
+        }
+        Ok(())
+    }
+
+    fn mounts(&mut self) -> Result<(), PlanError> {
+        for mount in &self.spec.mounts {
+            match mount {
+                Mount::Bind(bind) => self.bind(bind)?,
+                Mount::Tmpfs(tmpfs) => self.tmpfs(tmpfs)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, bind: &BindMount) -> Result<(), PlanError> {
+        absolute("mount source", &bind.source)?;
+        target(&bind.target)?;
+        let source = SourceStep {
+            path: bind.source.clone(),
+            recursive: bind.recursive,
+            map_owners: self.identity.maps_owners(),
+            attributes: MountAttributes {
+                readonly: bind.readonly,
+                no_devices: true,
+                ..MountAttributes::default()
+            },
+        };
+        self.attach(source, &bind.target);
+        Ok(())
+    }
+
+    fn tmpfs(&mut self, tmpfs: &TmpfsMount) -> Result<(), PlanError> {
+        target(&tmpfs.target)?;
+        let mut options = vec![("mode".to_owned(), Some(format!("{:o}", tmpfs.mode & 0o7777)))];
+        if let Some(size) = tmpfs.size_bytes {
+            options.push(("size".to_owned(), Some(size.to_string())));
+        }
+        self.steps.push(Step::Mount {
+            kind: "tmpfs".to_owned(),
+            target: tmpfs.target.clone(),
+            options,
+            attributes: MountAttributes {
+                readonly: tmpfs.readonly,
+                no_exec: tmpfs.noexec,
+                no_setuid: true,
+                no_devices: true,
+            },
+        });
+        Ok(())
+    }
+
+    fn host_files(&mut self) {
+        let given = &self.spec.host_files;
+        let files = [
+            ("/etc/resolv.conf", &given.resolv_conf),
+            ("/etc/hosts", &given.hosts),
+            ("/etc/hostname", &given.hostname),
+        ];
+        let present = |(path, content): (&str, &Option<String>)| {
+            content.as_ref().map(|content| (PathBuf::from(path), content.clone()))
+        };
+        let files: Vec<_> = files.into_iter().filter_map(present).collect();
+        if !files.is_empty() {
+            self.steps.push(Step::Files { files });
+        }
+    }
+
+    /// Shows the container its own groups, so that programs can read their limits.
+    fn cgroups(&mut self) {
+        if self.cgroup.groups.is_empty() {
+            return;
+        }
+        self.steps.push(Step::SeparateCgroups);
+        let readonly = MountAttributes { readonly: true, ..MountAttributes::NOTHING_SPECIAL };
+        let CgroupFacts::V1 { controllers } = &self.facts.cgroups else {
+            return self.mount("cgroup2", "/sys/fs/cgroup", &[], readonly);
+        };
+        let plain = MountAttributes::NOTHING_SPECIAL;
+        self.mount("tmpfs", "/sys/fs/cgroup", &[("mode", "755"), ("size", "64k")], plain);
+        for group in &self.cgroup.groups {
+            for name in &group.controllers {
+                let Some(controller) = controllers.get(name) else { continue };
+                let options: Vec<(&str, &str)> =
+                    controller.hierarchy.split(',').map(|part| (part, "")).collect();
+                let target = format!("/sys/fs/cgroup/{name}");
+                self.mount("cgroup", &target, &options, readonly);
+            }
+        }
+        self.steps.push(Step::MakeReadonly { path: PathBuf::from("/sys/fs/cgroup") });
+    }
+
+    fn sysctls(&mut self) -> Result<(), PlanError> {
+        let own_network = self.spec.network != Network::Host;
+        let mut settings = BTreeMap::new();
+        if own_network {
+            // As Docker does: ports below 1024 and ping need no capability in a network of one's
+            // own.
+            settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+            let groups = format!("0 {}", self.identity.last_group());
+            settings.insert("net.ipv4.ping_group_range".to_owned(), groups);
+        }
+        for (name, value) in &self.spec.sysctls {
+            if !is_of_container(name, own_network) || value.contains('\0') {
+                return Err(PlanError::Sysctl { name: name.clone() });
+            }
+            settings.insert(name.clone(), value.clone());
+        }
+        let step = |(name, value)| Step::Sysctl { name, value };
+        self.steps.extend(settings.into_iter().map(step));
+        Ok(())
+    }
+
+    fn protected_paths(&mut self) -> Result<(), PlanError> {
+        for path in &self.spec.readonly_paths {
+            target(path)?;
+            self.steps.push(Step::MakeReadonly { path: path.clone() });
+        }
+        for path in &self.spec.masked_paths {
+            target(path)?;
+            self.steps.push(Step::Mask { path: path.clone() });
+        }
+        Ok(())
+    }
+
+    fn hostname(&self) -> String {
+        let short = self.spec.id.get(..12).unwrap_or(&self.spec.id);
+        self.spec.hostname.clone().unwrap_or_else(|| short.to_owned())
+    }
+
+    fn privileges(&mut self) -> Result<(), PlanError> {
+        let spec = self.spec;
+        let known = u64::MAX >> (63 - u32::from(self.facts.last_capability).min(63));
+        let capabilities = capability::bits(&spec.capabilities) & known;
+        let last = self.facts.last_capability;
+        self.steps.push(Step::Bounding { capabilities, last });
+        let filter = self.filter()?;
+        if !spec.no_new_privileges {
+            // Without it, only an administrator may install a filter.
+            self.steps.extend(filter.clone());
+        }
+        let groups = self.identity.may_set_groups().then(|| spec.additional_gids.clone());
+        let dropped = spec.additional_gids.iter().filter(|gid| **gid != spec.gid).count();
+        if groups.is_none() && dropped > 0 {
+            self.notices.push(Notice::GroupsDropped { count: dropped });
+        }
+        self.steps.push(Step::User { uid: spec.uid, gid: spec.gid, groups });
+        let effective = if spec.uid == 0 { capabilities } else { 0 };
+        self.steps.push(Step::Capabilities { effective });
+        if spec.no_new_privileges {
+            self.steps.push(Step::NoNewPrivileges);
+            self.steps.extend(filter);
+        }
+        Ok(())
+    }
+
+    fn filter(&self) -> Result<Option<Step>, PlanError> {
+        let capabilities = &self.spec.capabilities;
+        let policy = match &self.spec.seccomp {
+            Seccomp::Unconfined => return Ok(None),
+            Seccomp::Default => seccomp::default_policy(Architecture::HOST, capabilities),
+            Seccomp::Profile(text) => {
+                let context = ProfileContext {
+                    architecture: Architecture::HOST,
+                    capabilities,
+                    kernel: self.facts.kernel,
+                };
+                seccomp::parse_profile(text, &context).map_err(PlanError::Seccomp)?
+            }
+        };
+        let filter = seccomp::compile(&policy);
+        if filter.len() > FILTER_MAX {
+            return Err(PlanError::Seccomp(seccomp::ProfileError::TooLong));
+        }
+        Ok(Some(Step::Seccomp { filter: seccomp::to_wire(&filter), log: policy.log }))
+    }
+}
+
+fn device(path: &Path, readonly: bool) -> SourceStep {
+    SourceStep {
+        path: path.to_owned(),
+        recursive: false,
+        map_owners: false,
+        attributes: MountAttributes {
+            readonly,
+            no_devices: false,
+            ..MountAttributes::NOTHING_SPECIAL
+        },
+    }
+}
+
+fn target(path: &Path) -> Result<(), PlanError> {
+    absolute("mount target", path)?;
+    if path.components().count() < 2 { Err(PlanError::MountOverRoot) } else { Ok(()) }
+}
+
+/// Returns true for settings that belong to the container's own namespaces.
+fn is_of_container(name: &str, own_network: bool) -> bool {
+    const OF_IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    name.bytes().all(plain)
+        && !name.split(['.', '/']).any(str::is_empty)
+        && (OF_IPC.contains(&name)
+            || name.starts_with("fs.mqueue.")
+            || name == "kernel.domainname"
+            || (own_network && name.starts_with("net.")))
+}
+
+/// Returns the files to try, in order: the program itself, or its name in each directory of `PATH`.
+fn candidates(spec: &ContainerSpec) -> Vec<String> {
+    let Some(program) = spec.args.first() else { return Vec::new() };
+    if program.contains('/') {
+        return vec![program.clone()];
+    }
+    let path = spec.env.iter().rev().find_map(|variable| variable.strip_prefix("PATH="));
+    let directories = path.filter(|path| !path.is_empty()).unwrap_or(SEARCH_PATH).split(':');
+    // An empty part is the working directory, by tradition.
+    let full = |directory: &str| match directory {
+        "" => format!("./{program}"),
+        directory => format!("{}/{program}", directory.trim_end_matches('/')),
+    };
+    directories.map(full).collect()
+}

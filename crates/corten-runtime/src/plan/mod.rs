@@ -1,0 +1,310 @@
+//! From a spec and the host's facts to a plan. Pure: decides everything, starts nothing.
+
+mod container;
+mod identity;
+mod rootfs;
+
+use std::fmt;
+
+use corten_sys::namespace;
+use serde::Serialize;
+
+use crate::cgroup::{self, CgroupFacts, CgroupPlan};
+use crate::error::PlanError;
+use crate::facts::HostFacts;
+use crate::network::ports::PortMapping;
+use crate::notice::Notice;
+use crate::spec::{ContainerSpec, Limit, Network, RlimitKind, Stdin, UserNamespace};
+use crate::steps::{HelperPlan, RaisedLimit, Step};
+
+use identity::Identity;
+
+/// The descriptors of sources travel in one message, which holds 253; the root is one.
+const SOURCES_MAX: usize = 250;
+
+/// Everything that was decided about a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What is otherwise than one might expect.
+    pub notices: Vec<Notice>,
+    pub(crate) id: String,
+    pub(crate) cgroup: CgroupPlan,
+    pub(crate) network: NetworkPlan,
+    pub(crate) stdio: StdioPlan,
+    pub(crate) helper: HelperPlan,
+    /// Carried out instead when the host turns out to be unable to show files under the
+    /// container's ids.
+    #[serde(skip)]
+    pub(crate) fallback: Option<Box<Plan>>,
+}
+
+/// What the network module is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct NetworkPlan {
+    pub network: Network,
+    pub ports: Vec<PortMapping>,
+    pub rootless: bool,
+}
+
+impl NetworkPlan {
+    /// Returns true if there is something to do from outside of the container.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.network == Network::Default || !self.ports.is_empty()
+    }
+}
+
+/// What the container's standard input and output are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct StdioPlan {
+    pub terminal: bool,
+    pub stdin: Stdin,
+    /// The container's user as we see it; the pipes belong to it so that `/dev/stdout` can be
+    /// opened.
+    pub owner: (u32, u32),
+}
+
+/// Decides how a container will be run on a host.
+pub fn plan(spec: &ContainerSpec, facts: &HostFacts) -> Result<Plan, PlanError> {
+    check(spec)?;
+    let identity = Identity::of(spec, facts);
+    let mut plan = plan_as(spec, facts, identity)?;
+    if identity.maps_owners() {
+        // Whether owners can be mapped depends on the file systems of the layers and volumes, and
+        // only trying shows it.
+        let shared = ContainerSpec { user_namespace: UserNamespace::Host, ..spec.clone() };
+        let mut fallback = plan_as(&shared, facts, Identity::Callers)?;
+        fallback.notices.insert(0, Notice::NoUserNamespace {
+            reason: "a file system of its layers or volumes cannot show other owners".to_owned(),
+        });
+        plan.fallback = Some(Box::new(fallback));
+    }
+    Ok(plan)
+}
+
+fn plan_as(
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    identity: Identity<'_>,
+) -> Result<Plan, PlanError> {
+    let mut notices = Vec::new();
+    identity.check(spec)?;
+    let (spec, per_user) = limit_processes(spec, facts, identity, &mut notices);
+    let cgroup = cgroup::plan(&spec, &facts.cgroups, &mut notices)?;
+    let limits = rlimits(&spec, facts, per_user, &mut notices)?;
+    let mut sources = Vec::new();
+    let root = rootfs::plan(&spec, facts, identity)?;
+    let container =
+        container::Builder::new(&spec, facts, identity, &cgroup, &mut sources, &mut notices)
+            .steps(&limits)?;
+    if sources.len() > SOURCES_MAX {
+        return Err(PlanError::TooManyMounts { count: sources.len(), limit: SOURCES_MAX });
+    }
+    Ok(Plan {
+        notices,
+        id: spec.id.clone(),
+        network: NetworkPlan {
+            network: spec.network,
+            ports: spec.ports.clone(),
+            rootless: facts.is_rootless(),
+        },
+        stdio: StdioPlan {
+            terminal: spec.terminal,
+            stdin: spec.stdin,
+            owner: identity.outside(spec.uid, spec.gid),
+        },
+        helper: HelperPlan {
+            namespaces: namespaces(&spec, identity, &cgroup),
+            id_maps: identity.maps(),
+            root,
+            sources,
+            raised_limits: limits.raised,
+            oom_score_adj: spec.oom_score_adj,
+            container,
+        },
+        cgroup,
+        fallback: None,
+    })
+}
+
+fn namespaces(spec: &ContainerSpec, identity: Identity<'_>, cgroup: &CgroupPlan) -> u64 {
+    let mut wanted = namespace::MOUNT | namespace::PID | namespace::IPC | namespace::UTS;
+    if spec.network != Network::Host {
+        wanted |= namespace::NETWORK;
+    }
+    if cgroup.groups.is_empty() {
+        // Else it is made later, when the process is in its group.
+        wanted |= namespace::CGROUP;
+    }
+    if identity != Identity::Callers {
+        wanted |= namespace::USER;
+    }
+    wanted
+}
+
+/// Leaves a process limit to the kernel's count per user where that is as good.
+///
+/// A control group is exact but costs a wait for the kernel at each start. In a user namespace of
+/// its own (Linux 5.14) a container's processes are counted apart from all others, so that a limit
+/// which only stops a fork bomb needs no group; nor does one that cannot have a group.
+fn limit_processes(
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    identity: Identity<'_>,
+    notices: &mut Vec<Notice>,
+) -> (ContainerSpec, Option<u64>) {
+    let mut spec = spec.clone();
+    let Some(Limit { value, required }) = spec.resources.pids else { return (spec, None) };
+    let counted = identity != Identity::Callers && facts.kernel_at_least(5, 14);
+    let grouped = match &facts.cgroups {
+        CgroupFacts::None => false,
+        CgroupFacts::V1 { controllers } => controllers.get("pids").is_some_and(|c| c.writable),
+        CgroupFacts::V2 { writable, controllers, .. } => *writable && controllers.contains("pids"),
+    };
+    if !counted || (required && grouped) || value == 0 {
+        return (spec, None);
+    }
+    if required {
+        notices.push(Notice::ProcessesCountedPerUser { limit: value });
+    }
+    spec.resources.pids = None;
+    (spec, Some(value))
+}
+
+/// Per-process limits, as steps of the container and as what must be raised from outside.
+struct Limits {
+    steps: Vec<Step>,
+    raised: Vec<RaisedLimit>,
+}
+
+fn rlimits(
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    processes: Option<u64>,
+    notices: &mut Vec<Notice>,
+) -> Result<Limits, PlanError> {
+    let mut limits = Limits { steps: Vec::new(), raised: Vec::new() };
+    let own_processes = spec.rlimits.iter().any(|limit| limit.kind == RlimitKind::Processes);
+    for limit in &spec.rlimits {
+        if limit.soft > limit.hard {
+            return Err(PlanError::SoftAboveHard { kind: limit.kind });
+        }
+        let (_, present) = facts.rlimits.get(&limit.kind).copied().unwrap_or((0, u64::MAX));
+        let mut hard = limit.hard;
+        if hard > present {
+            if facts.may_raise_limits {
+                limits.raised.push(RaisedLimit { resource: limit.kind, hard });
+            } else {
+                notices.push(Notice::RlimitClamped {
+                    kind: limit.kind,
+                    asked: hard,
+                    given: present,
+                });
+                hard = present;
+            }
+        }
+        let soft = limit.soft.min(hard);
+        limits.steps.push(Step::Rlimit { resource: limit.kind, soft, hard });
+    }
+    if let (Some(count), false) = (processes, own_processes) {
+        let present = facts.rlimits.get(&RlimitKind::Processes).map_or(u64::MAX, |(_, hard)| *hard);
+        let count = count.min(present);
+        limits.steps.push(Step::Rlimit {
+            resource: RlimitKind::Processes,
+            soft: count,
+            hard: count,
+        });
+    }
+    Ok(limits)
+}
+
+fn check(spec: &ContainerSpec) -> Result<(), PlanError> {
+    if spec.args.first().is_none_or(String::is_empty) {
+        return Err(PlanError::NoProgram);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let id = &spec.id;
+    if id.is_empty() || id.starts_with('.') || id.len() > 200 || !id.bytes().all(plain) {
+        return Err(PlanError::InvalidId { id: id.clone() });
+    }
+    for (what, texts) in [("an argument", &spec.args), ("a variable", &spec.env)] {
+        if let Some(text) = texts.iter().find(|text| text.contains('\0')) {
+            return Err(PlanError::NulByte { what, text: text.clone() });
+        }
+    }
+    if let Some(variable) = spec.env.iter().find(|v| v.find('=').is_none_or(|at| at == 0)) {
+        return Err(PlanError::Variable { text: variable.clone() });
+    }
+    // The kernel's `__NEW_UTS_LEN`.
+    if let Some(name) = &spec.hostname
+        && (name.is_empty() || name.len() > 64 || name.contains('\0'))
+    {
+        return Err(PlanError::Hostname { name: name.clone() });
+    }
+    if spec.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+        return Err(PlanError::InvalidLimit {
+            limit: "out-of-memory score",
+            problem: "outside -1000 to 1000",
+        });
+    }
+    if spec.network == Network::Host && !spec.ports.is_empty() {
+        return Err(PlanError::PortsWithoutNetwork { network: "host" });
+    }
+    Ok(())
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "container {}", self.id)?;
+        for notice in &self.notices {
+            writeln!(f, "  notice: {notice}")?;
+        }
+        writeln!(f, "  namespaces: {}", namespace_names(self.helper.namespaces))?;
+        if let Some(maps) = &self.helper.id_maps {
+            let line = |map: &str| map.trim_end().replace('\n', ", ");
+            writeln!(f, "  user ids: {}", line(&maps.users))?;
+            writeln!(f, "  group ids: {}", line(&maps.groups))?;
+        }
+        for group in &self.cgroup.groups {
+            let settings: Vec<String> = group
+                .settings
+                .iter()
+                .map(|setting| format!("{} = {}", setting.file, setting.value))
+                .collect();
+            writeln!(f, "  control group: {}", settings.join(", "))?;
+        }
+        writeln!(f, "  from outside:")?;
+        writeln!(f, "    {}", self.helper.root)?;
+        for (index, source) in self.helper.sources.iter().enumerate() {
+            writeln!(f, "    source {index}: {source}")?;
+        }
+        for RaisedLimit { resource, hard } in &self.helper.raised_limits {
+            writeln!(f, "    raise the limit {resource} to {hard}")?;
+        }
+        for port in &self.network.ports {
+            writeln!(f, "    publish {port}")?;
+        }
+        writeln!(f, "  inside:")?;
+        for step in &self.helper.container {
+            writeln!(f, "    {step}")?;
+        }
+        Ok(())
+    }
+}
+
+fn namespace_names(bits: u64) -> String {
+    let names = [
+        (namespace::USER, "user"),
+        (namespace::MOUNT, "mount"),
+        (namespace::PID, "pid"),
+        (namespace::NETWORK, "network"),
+        (namespace::IPC, "ipc"),
+        (namespace::UTS, "uts"),
+        (namespace::CGROUP, "cgroup"),
+    ];
+    let present: Vec<&str> =
+        names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    present.join(" ")
+}
+
+#[cfg(test)]
+mod tests;

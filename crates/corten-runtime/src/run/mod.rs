@@ -1,0 +1,105 @@
+//! From a plan to a container that runs in the foreground, and to what became of it.
+
+mod launch;
+mod outcome;
+mod relay;
+mod session;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
+
+use corten_diag::Stream;
+use corten_sys::process;
+
+use crate::cgroup::Groups;
+use crate::error::RunError;
+use crate::notice::Notice;
+use crate::plan::Plan;
+
+pub use outcome::{Exit, Oom, Outcome};
+
+pub(crate) use outcome::step_hint;
+
+/// Where the container's output goes, and what may end it from outside.
+#[derive(Debug)]
+pub struct Io<'a> {
+    pub output: Output<'a>,
+    /// Passes on signals to this process. The calling thread blocks them meanwhile; threads that
+    /// run already should have blocked them.
+    pub forward_signals: bool,
+    /// The container is killed once it is true.
+    pub cancelled: Option<&'a AtomicBool>,
+}
+
+/// Where the container's output goes.
+pub enum Output<'a> {
+    /// To this process's standard output and error.
+    Inherit,
+    /// To a function.
+    Callback(&'a mut dyn FnMut(Stream, &[u8])),
+}
+
+impl std::fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inherit => "Inherit",
+            Self::Callback(_) => "Callback",
+        })
+    }
+}
+
+impl<'a> Io<'a> {
+    /// Output and signals go through, as for `corten run`.
+    pub fn inherit() -> Self {
+        Self { output: Output::Inherit, forward_signals: true, cancelled: None }
+    }
+
+    /// Output goes to a function and signals stay here, as for a step of a build.
+    pub fn callback(function: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
+        Self { output: Output::Callback(function), forward_signals: false, cancelled: None }
+    }
+}
+
+/// Runs a container to its end.
+///
+/// May be called from several threads at once. The container ends when the calling thread or this
+/// process ends, however it ends.
+pub fn run(plan: &Plan, mut io: Io<'_>) -> Result<Outcome, RunError> {
+    process::keep_child_reports()
+        .map_err(|source| RunError::Start { attempt: "prepare to wait for processes", source })?;
+    let result = run_plan(plan, &mut io);
+    if let (Err(RunError::OwnersRefused { .. }), Some(fallback)) = (&result, &plan.fallback) {
+        let mut outcome = run_plan(fallback, &mut io)?;
+        // The caller has seen the notices of the plan, but not those of its replacement.
+        let news = fallback.notices.iter().filter(|notice| !plan.notices.contains(notice));
+        outcome.notices.splice(0..0, news.cloned());
+        return Ok(outcome);
+    }
+    result
+}
+
+fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
+    let groups = Groups::create(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
+    let mut notices = Vec::new();
+    let ended = launch::launch(plan, &groups)
+        .and_then(|launched| session::Session::new(plan, io, &groups, launched)?.run(&mut notices));
+    // Read before the group is gone, kept even if the container could not be waited for.
+    let memory = groups.memory();
+    for error in groups.remove() {
+        notices.push(Notice::Cleanup { text: error.to_string() });
+    }
+    let ended = ended?;
+    Ok(Outcome::new(&ended, memory, notices))
+}
+
+/// Both ends of a pipe whose owner is the container's user, reading end first.
+fn pipe_for(owner: (u32, u32)) -> Result<(OwnedFd, OwnedFd), RunError> {
+    use rustix::fs::{Gid, Uid};
+    let attempt = "make a pipe for the container";
+    let failed = |source| RunError::Start { attempt, source };
+    let (reader, writer) = corten_sys::command::pipe().map_err(failed)?;
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    // One inode for both ends.
+    rustix::fs::fchown(writer.as_fd(), Some(uid), Some(gid)).map_err(|errno| failed(errno.into()))?;
+    Ok((reader, writer))
+}

@@ -1,0 +1,389 @@
+//! What a caller wants: one container, described without any fact about the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use rustix::process::Resource;
+use serde::{Deserialize, Serialize};
+
+use crate::network::ports::PortMapping;
+
+pub(crate) use crate::capability::{Capability, default_capabilities};
+
+/// One container to run.
+///
+/// [`ContainerSpec::new`] gives the secure defaults; a caller changes what it must.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContainerSpec {
+    /// Names the control groups; letters, digits, `_`, `.` and `-` only.
+    pub id: String,
+    pub rootfs: Rootfs,
+    /// Program and arguments; the program is looked up in the container's own `PATH`.
+    pub args: Vec<String>,
+    /// `NAME=value` each; nothing of the host's environment is added.
+    pub env: Vec<String>,
+    /// Absolute directory to start in. It must exist in the root file system.
+    pub cwd: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub additional_gids: Vec<u32>,
+    /// Gives the container a terminal of its own; the caller's goes to raw mode meanwhile.
+    pub terminal: bool,
+    pub stdin: Stdin,
+    /// The host name inside; `None` takes the first 12 characters of the id.
+    pub hostname: Option<String>,
+    /// Mounted in this order, after `/proc`, `/sys` and `/dev`.
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    pub host_files: HostFiles,
+    pub network: Network,
+    pub ports: Vec<PortMapping>,
+    pub capabilities: BTreeSet<Capability>,
+    pub no_new_privileges: bool,
+    pub seccomp: Seccomp,
+    pub resources: Resources,
+    /// Hidden from the container; those that do not exist are passed over.
+    pub masked_paths: Vec<PathBuf>,
+    /// Read-only in the container; those that do not exist are passed over.
+    pub readonly_paths: Vec<PathBuf>,
+    /// Kernel settings of the container's namespaces, `net.ipv4.ip_forward` → `1`.
+    pub sysctls: BTreeMap<String, String>,
+    pub rlimits: Vec<Rlimit>,
+    pub user_namespace: UserNamespace,
+    /// Runs a tiny process 1 that reaps orphans and passes signals on.
+    pub init: bool,
+    pub shm_size_bytes: u64,
+    /// From -1000 to 1000; larger is killed sooner when the host runs out of memory.
+    pub oom_score_adj: Option<i32>,
+}
+
+impl ContainerSpec {
+    /// Builds a spec with the secure defaults: own namespaces, no network, a small capability set,
+    /// no new privileges, the default system call filter, masked paths.
+    pub fn new(id: impl Into<String>, rootfs: Rootfs, args: Vec<String>) -> Self {
+        Self {
+            id: id.into(),
+            rootfs,
+            args,
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            uid: 0,
+            gid: 0,
+            additional_gids: Vec::new(),
+            terminal: false,
+            stdin: Stdin::Null,
+            hostname: None,
+            mounts: Vec::new(),
+            devices: Vec::new(),
+            host_files: HostFiles::default(),
+            network: Network::None,
+            ports: Vec::new(),
+            capabilities: default_capabilities(),
+            no_new_privileges: true,
+            seccomp: Seccomp::Default,
+            resources: Resources::default(),
+            masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
+            readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
+            sysctls: BTreeMap::new(),
+            rlimits: Vec::new(),
+            user_namespace: UserNamespace::Auto,
+            init: false,
+            shm_size_bytes: DEFAULT_SHM_BYTES,
+            oom_score_adj: None,
+        }
+    }
+}
+
+/// Docker's size of `/dev/shm`.
+pub(crate) const DEFAULT_SHM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Docker's list of 2025: each tells of the host or reaches its hardware.
+pub(crate) const MASKED_PATHS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Docker's list: each changes the host when written.
+pub(crate) const READONLY_PATHS: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where the container's files come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rootfs {
+    /// Read-only layers as directories, top first. Whiteouts in overlayfs' form.
+    pub lowers: Vec<PathBuf>,
+    /// Takes what the container writes; `None` keeps it in memory.
+    pub upper: Option<PathBuf>,
+    /// Overlayfs' work directory, on the same file system as `upper` and empty.
+    pub work: Option<PathBuf>,
+    /// Refuses writes by the container. Mount points are still created in `upper`.
+    pub readonly: bool,
+    /// Skips syncing `upper`; right wherever a crash means starting over.
+    pub volatile: bool,
+}
+
+impl Rootfs {
+    /// Builds a root file system of layers, top first, whose changes stay in memory.
+    pub fn in_memory(lowers: Vec<PathBuf>) -> Self {
+        Self { lowers, upper: None, work: None, readonly: false, volatile: true }
+    }
+
+    /// Builds a root file system of layers, top first, whose changes go to `upper`.
+    pub fn layered(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Self {
+        Self { lowers, upper: Some(upper), work: Some(work), readonly: false, volatile: true }
+    }
+}
+
+/// What the container reads as its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdin {
+    /// Nothing: `/dev/null`.
+    Null,
+    /// The caller's standard input.
+    Inherit,
+}
+
+/// Something mounted into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Mount {
+    Bind(BindMount),
+    Tmpfs(TmpfsMount),
+}
+
+/// A file or directory of the host, seen in the container under the same owners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BindMount {
+    /// An absolute path of the host that exists.
+    pub source: PathBuf,
+    /// An absolute path in the container; created when it is missing.
+    pub target: PathBuf,
+    pub readonly: bool,
+    /// Takes the mounts below `source` too.
+    pub recursive: bool,
+}
+
+/// An empty file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TmpfsMount {
+    pub target: PathBuf,
+    /// `None` is half of the memory, as the kernel chooses.
+    pub size_bytes: Option<u64>,
+    /// Permissions of its top directory, such as `0o1777`.
+    pub mode: u32,
+    pub readonly: bool,
+    pub noexec: bool,
+}
+
+/// A device node of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub readonly: bool,
+}
+
+/// Small files that every container has for itself; `None` leaves the image's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HostFiles {
+    /// Content of `/etc/resolv.conf`.
+    pub resolv_conf: Option<String>,
+    /// Content of `/etc/hosts`.
+    pub hosts: Option<String>,
+    /// Content of `/etc/hostname`.
+    pub hostname: Option<String>,
+}
+
+/// What the container sees of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Only a loopback interface of its own.
+    None,
+    /// The host's, without isolation.
+    Host,
+    /// Its own, with a way out.
+    Default,
+}
+
+/// The system call filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    /// Corten's own list.
+    Default,
+    /// None at all.
+    Unconfined,
+    /// A profile in Docker's JSON format.
+    Profile(String),
+}
+
+/// A limit and whether the container may start without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limit<T> {
+    pub value: T,
+    /// True if a person asked for it: then it is set or the start is refused. Else a notice says
+    /// that it could not be set.
+    pub required: bool,
+}
+
+impl<T> Limit<T> {
+    /// A limit that a person asked for.
+    pub fn required(value: T) -> Self {
+        Self { value, required: true }
+    }
+
+    /// A limit that Corten would like.
+    pub fn preferred(value: T) -> Self {
+        Self { value, required: false }
+    }
+}
+
+/// What the container may use of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Resources {
+    pub memory_bytes: Option<Limit<u64>>,
+    /// Memory and swap together; `None` with a memory limit allows no swap beyond it.
+    pub memory_swap_bytes: Option<Limit<u64>>,
+    /// Processor time in thousandths of a processor: 1500 is one and a half.
+    pub cpu_millis: Option<Limit<u64>>,
+    /// Relative weight against other groups; 1024 is normal.
+    pub cpu_shares: Option<Limit<u64>>,
+    /// Processors to run on, `0-3,6`.
+    pub cpuset: Option<Limit<String>>,
+    /// Processes and threads at one time.
+    pub pids: Option<Limit<u64>>,
+}
+
+/// What a per-process limit is about; the names are those of `--ulimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RlimitKind {
+    #[serde(rename = "as")]
+    AddressSpace,
+    #[serde(rename = "core")]
+    Core,
+    #[serde(rename = "cpu")]
+    Cpu,
+    #[serde(rename = "data")]
+    Data,
+    #[serde(rename = "fsize")]
+    FileSize,
+    #[serde(rename = "locks")]
+    Locks,
+    #[serde(rename = "memlock")]
+    LockedMemory,
+    #[serde(rename = "msgqueue")]
+    MessageQueue,
+    #[serde(rename = "nice")]
+    Nice,
+    #[serde(rename = "nofile")]
+    OpenFiles,
+    #[serde(rename = "nproc")]
+    Processes,
+    #[serde(rename = "rss")]
+    ResidentSet,
+    #[serde(rename = "rtprio")]
+    RealtimePriority,
+    #[serde(rename = "rttime")]
+    RealtimeTime,
+    #[serde(rename = "sigpending")]
+    PendingSignals,
+    #[serde(rename = "stack")]
+    Stack,
+}
+
+impl RlimitKind {
+    /// Every kind under its name.
+    pub const NAMES: &[(&str, RlimitKind)] = &[
+        ("as", Self::AddressSpace),
+        ("core", Self::Core),
+        ("cpu", Self::Cpu),
+        ("data", Self::Data),
+        ("fsize", Self::FileSize),
+        ("locks", Self::Locks),
+        ("memlock", Self::LockedMemory),
+        ("msgqueue", Self::MessageQueue),
+        ("nice", Self::Nice),
+        ("nofile", Self::OpenFiles),
+        ("nproc", Self::Processes),
+        ("rss", Self::ResidentSet),
+        ("rtprio", Self::RealtimePriority),
+        ("rttime", Self::RealtimeTime),
+        ("sigpending", Self::PendingSignals),
+        ("stack", Self::Stack),
+    ];
+
+    pub(crate) fn resource(self) -> Resource {
+        match self {
+            Self::AddressSpace => Resource::As,
+            Self::Core => Resource::Core,
+            Self::Cpu => Resource::Cpu,
+            Self::Data => Resource::Data,
+            Self::FileSize => Resource::Fsize,
+            Self::Locks => Resource::Locks,
+            Self::LockedMemory => Resource::Memlock,
+            Self::MessageQueue => Resource::Msgqueue,
+            Self::Nice => Resource::Nice,
+            Self::OpenFiles => Resource::Nofile,
+            Self::Processes => Resource::Nproc,
+            Self::ResidentSet => Resource::Rss,
+            Self::RealtimePriority => Resource::Rtprio,
+            Self::RealtimeTime => Resource::Rttime,
+            Self::PendingSignals => Resource::Sigpending,
+            Self::Stack => Resource::Stack,
+        }
+    }
+}
+
+impl std::str::FromStr for RlimitKind {
+    type Err = UnknownRlimit;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRlimit> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, kind)| *kind).ok_or_else(|| UnknownRlimit { name: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for RlimitKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let found = Self::NAMES.iter().find(|(_, kind)| kind == self);
+        f.write_str(found.map_or("unknown", |(name, _)| name))
+    }
+}
+
+/// A name that is no per-process limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no limit of processes")]
+pub struct UnknownRlimit {
+    pub name: String,
+}
+
+/// A per-process limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rlimit {
+    pub kind: RlimitKind,
+    /// `u64::MAX` is no limit.
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// Whose ids the container's ids are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserNamespace {
+    /// A user namespace of the container's own, wherever the host can do it.
+    Auto,
+    /// The caller's: root in the container is the caller's root, with fewer capabilities.
+    Host,
+}

@@ -1,0 +1,198 @@
+//! The command line: structs that clap fills, one file per group of commands.
+
+mod build;
+mod images;
+mod run;
+mod system;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, ProgressMode};
+pub(crate) use images::{
+    HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
+};
+pub(crate) use run::{NetworkFlag, PsArgs, PullPolicy, RmArgs, RunArgs};
+pub(crate) use system::{FsckArgs, PruneArgs, SystemCommand, VersionArgs};
+
+use crate::ui::Ui;
+
+/// Exit code for a wrong command line or a failed command.
+pub(crate) const EXIT_FAILURE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "corten",
+    version,
+    about = "Build, run, ship and inspect containers without a daemon",
+    disable_help_subcommand = false,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    propagate_version = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Use the store in this directory
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// Read this configuration file and no other
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Say more
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+    /// Print plain lines instead of a moving display
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_progress: bool,
+    /// Use colour: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Same as `build`, in buildx's spelling
+    #[command(subcommand, hide = true)]
+    Buildx(BuildxCommand),
+    /// Create a container from an image and run a command in it
+    Run(Box<RunArgs>),
+    /// List containers
+    Ps(PsArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Show the steps that an image was made with
+    History(HistoryArgs),
+    /// Show everything that is known of an image
+    Inspect(InspectArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Make golden base images from signed Debian packages
+    #[command(subcommand)]
+    Base(BaseCommand),
+    /// Look after the store
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// Show the version
+    Version(VersionArgs),
+    /// Print the reference pages of the documentation
+    #[command(name = "__reference", hide = true)]
+    Reference { page: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuildxCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+}
+
+/// Parses the command line; on failure or for help, prints and gives the exit code.
+pub(crate) fn parse(arguments: &[OsString], ui: &Ui) -> Result<Cli, ExitCode> {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => Ok(cli),
+        Err(error) => {
+            use clap::error::ErrorKind;
+            let text = error.render().to_string();
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                ui.data(&text);
+                return Err(ExitCode::SUCCESS);
+            }
+            ui.raw_error(&text);
+            // `run` keeps Docker's code for "the container was not even tried".
+            let docker_like = arguments.get(1).is_some_and(|command| command == "run");
+            Err(ExitCode::from(if docker_like { 125 } else { EXIT_FAILURE }))
+        }
+    }
+}
+
+/// The command line's reference page, in Markdown.
+pub(crate) fn reference() -> String {
+    let mut page = String::from(
+        "# Command line\n\nGenerated from the program; `cargo xtask gen` writes it anew.\n",
+    );
+    let mut root = Cli::command();
+    root.build();
+    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+        describe(command, "corten", &mut page);
+    }
+    page
+}
+
+fn describe(command: &clap::Command, parent: &str, page: &mut String) {
+    let name = format!("{parent} {}", command.get_name());
+    if command.get_name() == "help" {
+        return;
+    }
+    if command.has_subcommands() {
+        for child in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            describe(child, &name, page);
+        }
+        return;
+    }
+    let mut command = command.clone().bin_name(&name).term_width(100);
+    let help = command.render_long_help().to_string();
+    let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+    page.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dockers_run_line_is_understood() {
+        let cli = Cli::try_parse_from([
+            "corten", "run", "--rm", "-it", "-e", "A=1", "-e", "B", "-p", "80:8080", "-v", "/a:/b",
+            "-u", "1:1", "-w", "/x", "img", "cmd", "-x", "--rm",
+        ])
+        .unwrap();
+        let Command::Run(run) = cli.command else { panic!("not a run: {cli:?}") };
+        assert_eq!(run.image, "img");
+        assert_eq!(run.command, ["cmd", "-x", "--rm"]);
+        assert_eq!(run.env, ["A=1", "B"]);
+        assert!(run.interactive && run.tty && run.rm);
+    }
+
+    #[test]
+    fn global_flags_may_follow_the_command() {
+        let cli = Cli::try_parse_from(["corten", "images", "--root", "/x"]).unwrap();
+        assert_eq!(cli.global.root, Some(PathBuf::from("/x")));
+    }
+}

@@ -1,0 +1,149 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set a variable, `NAME=value`, or `NAME` to take the host's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read variables from a file, one `NAME=value` a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Mount a host directory, `HOST:CONTAINER[:ro]`
+    #[arg(short, long = "volume", value_name = "SPEC")]
+    pub volumes: Vec<String>,
+    /// Mount: `type=bind|tmpfs,source=…,target=…[,readonly]`
+    #[arg(long = "mount", value_name = "SPEC")]
+    pub mounts: Vec<String>,
+    /// Mount an empty tmpfs, `PATH[:OPTIONS]`
+    #[arg(long = "tmpfs", value_name = "PATH")]
+    pub tmpfs: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User, `name|uid[:group|gid]`
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Run this instead of the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// Memory limit, such as 512m or 2g
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// CPU limit, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Limit of processes and threads
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Add a capability, such as NET_BIND_SERVICE or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// `no-new-privileges[=false]`, `seccomp=unconfined|FILE`
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Network: default, none or host
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    pub network: Option<NetworkFlag>,
+    /// Publish a port, `[IP:]HOST:CONTAINER[/udp]`
+    #[arg(short, long = "publish", value_name = "SPEC")]
+    pub publish: Vec<String>,
+    /// Host name inside
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Resource limit, `NAME=SOFT[:HARD]`
+    #[arg(long = "ulimit", value_name = "SPEC")]
+    pub ulimits: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Run a tiny init as process 1 that reaps orphans
+    #[arg(long)]
+    pub init: bool,
+    /// User namespace: auto or host
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub userns: String,
+    /// Take the image from the store only (never), or make it when absent (missing)
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: PullPolicy,
+    /// Refuse an image of another platform than this
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Write the container's ID to this file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Print the plan and start nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Say nothing of one's own
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Name or ID of the image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Command and arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkFlag {
+    #[value(alias = "bridge")]
+    Default,
+    None,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    Missing,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Show ended containers too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Print only IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show whole IDs
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `json`, `table TEMPLATE` or a Go template such as `{{.Names}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+    /// Kill a running container first, and say nothing of one that is not there
+    #[arg(short, long)]
+    pub force: bool,
+}

@@ -1,0 +1,120 @@
+//! `corten base …`.
+
+use std::process::ExitCode;
+
+use corten_base::{Keyring, Recipe, recipe};
+use corten_oci::reference::Reference;
+use corten_sys::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::bases::{BaseSetup, named_mirrors};
+use crate::cli::{BaseBuildArgs, BaseCommand};
+use crate::error::CliError;
+use crate::ui::{self, Format, Progress, print_rows};
+
+/// A recipe is a page of text; a larger file is something else.
+const RECIPE_BYTES_MAX: u64 = 1 << 20;
+/// Debian's own keyring has 60 kB.
+const KEYRING_BYTES_MAX: u64 = 16 << 20;
+
+pub(super) fn base(context: &Context, command: &BaseCommand) -> Result<ExitCode, CliError> {
+    match command {
+        BaseCommand::Build(arguments) => build(context, arguments),
+        BaseCommand::List { json } => list(context, *json),
+    }
+}
+
+fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliError> {
+    let started = SystemClock.monotonic();
+    let recipe = find_recipe(&arguments.recipe)?;
+    let mut tags = Vec::new();
+    for tag in &arguments.tags {
+        tags.push(tag.parse::<Reference>()?);
+    }
+    let mirrors = arguments
+        .mirror
+        .as_deref()
+        .map(|archive| named_mirrors(archive, arguments.security_mirror.as_deref()))
+        .transpose()?;
+    let setup = BaseSetup::new(&context.settings, mirrors)?;
+    let mut options = setup.options();
+    options.offline = arguments.offline;
+    options.allow_expired |= arguments.allow_expired_index;
+    if let Some(path) = &arguments.keyring {
+        let bytes = corten_sys::file::read_limited(path, KEYRING_BYTES_MAX)?;
+        options.keyring = Keyring::parse(&bytes).map_err(CliError::new)?;
+    }
+    let store = context.store()?;
+    let progress = Progress::new(
+        &context.ui,
+        arguments.progress,
+        arguments.quiet,
+        context.no_progress,
+        None,
+    );
+    let built = corten_base::build(&recipe, &options, &store, &progress);
+    progress.finish();
+    let (image, lock) = built?;
+    for name in recipe.references().chain(tags) {
+        store.tag(&name, &image.id)?;
+    }
+    if let Some(path) = &arguments.lock_out {
+        corten_sys::file::write_atomic(path, lock.to_text().as_bytes(), 0o644)?;
+    }
+    if arguments.quiet {
+        context.ui.line(&image.id.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let elapsed = SystemClock.monotonic().saturating_sub(started);
+    let name = recipe.references().next().map(|name| name.familiar()).unwrap_or_default();
+    context.ui.done(
+        "made",
+        &format!(
+            "{name}  {}  {} packages  {}  {}",
+            image.id.0.short(),
+            lock.pins.packages.len(),
+            ui::bytes(super::images::size_of(&image)),
+            ui::duration(elapsed)
+        ),
+    );
+    context.ui.hint(&format!("write `FROM {name}` in a Dockerfile, or map a name to it in corten.toml"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A name of the catalogue, or a file.
+fn find_recipe(name: &str) -> Result<Recipe, CliError> {
+    let path = std::path::Path::new(name);
+    match recipe::find(name) {
+        Ok(recipe) => Ok(recipe),
+        Err(_) if path.is_file() => {
+            let bytes = corten_sys::file::read_limited(path, RECIPE_BYTES_MAX)?;
+            Recipe::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+                let hint = error.hint();
+                CliError::new(error).hint(hint)
+            })
+        }
+        Err(error) => {
+            let hint = error.hint();
+            Err(CliError::new(error).hint(hint))
+        }
+    }
+}
+
+fn list(context: &Context, json: bool) -> Result<ExitCode, CliError> {
+    let rows: Vec<Value> = recipe::catalogue()
+        .iter()
+        .map(|recipe| {
+            let names: Vec<String> = recipe.references().map(|name| name.familiar()).collect();
+            json!({
+                "Recipe": recipe.name,
+                "Names": names.join(" "),
+                "Description": recipe.description,
+            })
+        })
+        .collect();
+    let format = Format::parse(None, json)?;
+    let columns = [("RECIPE", "Recipe"), ("DESCRIPTION", "Description"), ("NAMES", "Names")];
+    print_rows(&context.ui, &format, "corten.base-list/1", &columns, &rows)?;
+    Ok(ExitCode::SUCCESS)
+}

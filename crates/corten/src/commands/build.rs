@@ -1,0 +1,315 @@
+//! `corten build`.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use corten_build::{
+    BuildError, BuildOptions, Context as BuildContext, DockerfileText, NamedContext,
+    RuntimeExecutor, Secret,
+};
+use corten_diag::{SourceFile, render};
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_runtime::{Network, options};
+use corten_store::Image;
+use corten_sys::clock::{Clock, SystemClock};
+
+use super::Context;
+use crate::bases::Resolver;
+use crate::cli::BuildArgs;
+use crate::error::CliError;
+use crate::ui::{self, Progress};
+
+pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
+    let started = SystemClock.monotonic();
+    let options = settle(context, arguments)?;
+    let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
+    let progress = Progress::new(
+        &context.ui,
+        arguments.progress,
+        arguments.quiet,
+        context.no_progress,
+        Some(source),
+    );
+    let store = context.store()?;
+    let resolver = Resolver::new(&store, &context.settings, &progress);
+    if arguments.plan {
+        let graph = corten_build::plan(&options, &resolver, &progress)
+            .map_err(|error| failed(context, error))?;
+        progress.finish();
+        context.ui.data(&graph.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = corten_build::build(&options, &store, &resolver, &RuntimeExecutor, &progress);
+    progress.finish();
+    let image = built.map_err(|error| failed(context, error))?;
+    if let Some(path) = &arguments.iidfile {
+        corten_sys::file::write_atomic(path, image.id.to_string().as_bytes(), 0o644)?;
+    }
+    let elapsed = SystemClock.monotonic().saturating_sub(started);
+    report(context, arguments, &options.tags, &image, elapsed);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Flags, environment and files to options; nothing of the build has started yet.
+fn settle(context: &Context, arguments: &BuildArgs) -> Result<BuildOptions, CliError> {
+    let directory = &arguments.context;
+    let mut options =
+        BuildOptions::new(BuildContext::Directory(directory.clone()), dockerfile(arguments)?);
+    let environment = &context.settings.environment;
+    options.target.clone_from(&arguments.target);
+    options.no_cache = arguments.no_cache;
+    options.labels = pairs("label", &arguments.labels)?;
+    options.annotations = pairs("annotation", &arguments.annotations)?;
+    for tag in &arguments.tags {
+        options.tags.push(tag.parse::<Reference>()?);
+    }
+    for argument in &arguments.build_args {
+        // As in Docker, a name alone takes the environment's value, and none when it has none.
+        match argument.split_once('=') {
+            Some((name, value)) => {
+                options.build_args.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if let Some(value) = environment.get(argument) {
+                    options.build_args.insert(argument.clone(), value.to_owned());
+                }
+            }
+        }
+    }
+    options.platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+    options.epoch = environment.get("SOURCE_DATE_EPOCH").map(epoch).transpose()?;
+    for text in &arguments.build_contexts {
+        let (name, value) = named_context(text)?;
+        options.contexts.insert(name, value);
+    }
+    for text in &arguments.secrets {
+        let (id, secret) = secret(context, text)?;
+        options.secrets.insert(id, secret);
+    }
+    run_options(context, arguments, &mut options)?;
+    Ok(options)
+}
+
+/// What reaches RUN steps without reaching the image.
+fn run_options(
+    context: &Context,
+    arguments: &BuildArgs,
+    options: &mut BuildOptions,
+) -> Result<(), CliError> {
+    let environment = &context.settings.environment;
+    options.run.proxy = environment.proxies().into_iter().collect();
+    options.run.network = match arguments.network.as_str() {
+        "default" | "bridge" => Network::Default,
+        "none" => Network::None,
+        "host" => Network::Host,
+        other => {
+            return Err(CliError::new(format!("`--network {other}` is not known"))
+                .hint("write `default`, `none` or `host`".to_owned()));
+        }
+    };
+    options.run.ca_certificates = match arguments.ca_certs.as_str() {
+        "host" => environment.ca_bundle(),
+        "none" => None,
+        file => {
+            let path = PathBuf::from(file);
+            corten_sys::file::metadata(&path)?;
+            Some(std::path::absolute(&path).unwrap_or(path))
+        }
+    };
+    let hinted = |name: &str, error: options::OptionError| {
+        let hint = error.hint();
+        CliError::new(format!("failed to read `--{name}`: {error}")).hint(hint)
+    };
+    if let Some(memory) = &arguments.memory {
+        let bytes = options::parse_bytes(memory).map_err(|error| hinted("memory", error))?;
+        options.run.memory_bytes = Some(bytes);
+    }
+    if let Some(cpus) = &arguments.cpus {
+        let millis = options::parse_cpus(cpus).map_err(|error| hinted("cpus", error))?;
+        options.run.cpu_millis = Some(millis);
+    }
+    Ok(())
+}
+
+/// Reads the Dockerfile: `--file`, standard input for `-`, or the context's own.
+fn dockerfile(arguments: &BuildArgs) -> Result<DockerfileText, CliError> {
+    let not_read = |error: BuildError| {
+        let hint = error.hint();
+        CliError::new(error).hint(hint)
+    };
+    match &arguments.file {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut bytes = Vec::new();
+            let limit = corten_build::DOCKERFILE_BYTES_MAX;
+            std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes).map_err(|source| {
+                corten_sys::error::IoError::new("read", "standard input", source)
+            })?;
+            if bytes.len() as u64 > limit {
+                return Err(CliError::new(format!(
+                    "the Dockerfile on standard input is larger than {}",
+                    ui::bytes(limit)
+                )));
+            }
+            Ok(DockerfileText::inline("Dockerfile", String::from_utf8_lossy(&bytes)))
+        }
+        Some(path) => DockerfileText::read(path).map_err(not_read),
+        None => {
+            corten_sys::file::metadata(&arguments.context).map_err(|source| {
+                not_read(BuildError::NoContext { path: arguments.context.clone(), source })
+            })?;
+            DockerfileText::read(&tidy(&arguments.context).join("Dockerfile")).map_err(not_read)
+        }
+    }
+}
+
+/// `.` is not shown in the Dockerfile's name.
+fn tidy(directory: &Path) -> PathBuf {
+    if directory == Path::new(".") { PathBuf::new() } else { directory.to_owned() }
+}
+
+fn epoch(text: &str) -> Result<i64, CliError> {
+    text.parse().map_err(|_| {
+        CliError::new(format!("`SOURCE_DATE_EPOCH={text}` is no number of seconds"))
+            .hint("set it to seconds since 1970, such as `$(git log -1 --format=%ct)`".to_owned())
+    })
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let mut pairs = BTreeMap::new();
+    for text in texts {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(CliError::new(format!("`--{flag} {text}` has no name"))
+                .hint(format!("write `--{flag} name=value`")));
+        }
+        pairs.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(pairs)
+}
+
+/// `name=DIR` or `name=docker-image://REFERENCE`.
+fn named_context(text: &str) -> Result<(String, NamedContext), CliError> {
+    let form = || {
+        CliError::new(format!("`--build-context {text}` is not `NAME=DIR|docker-image://IMAGE`"))
+            .hint("for example `--build-context models=../models`".to_owned())
+    };
+    let (name, value) = text.split_once('=').ok_or_else(form)?;
+    if name.is_empty() || value.is_empty() {
+        return Err(form());
+    }
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        return Ok((name.to_owned(), NamedContext::Image(image.parse()?)));
+    }
+    if value.contains("://") {
+        return Err(CliError::new(format!(
+            "`--build-context {text}`: this version takes directories and images"
+        )));
+    }
+    corten_sys::file::metadata(Path::new(value))?;
+    Ok((name.to_owned(), NamedContext::Directory(PathBuf::from(value))))
+}
+
+/// `id=ID[,src=FILE|,env=NAME]`; an ID alone names a variable, then a file.
+fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
+    let form = || {
+        CliError::new("`--secret` needs `id=ID,src=FILE` or `id=ID,env=NAME`")
+            .hint("for example `--secret id=token,src=$HOME/.token`".to_owned())
+    };
+    let (mut id, mut source, mut variable) = (None, None, None);
+    for pair in text.split(',') {
+        match pair.split_once('=').ok_or_else(form)? {
+            ("id", value) => id = Some(value),
+            ("src" | "source", value) => source = Some(value),
+            ("env", value) => variable = Some(value),
+            ("type", "file" | "env") => {}
+            _ => return Err(form()),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(form)?;
+    let from_environment = |name: &str| {
+        context.settings.environment.get(name).map(|value| Secret::Value(value.as_bytes().to_vec()))
+    };
+    let secret = match (source, variable) {
+        (Some(path), None) => {
+            corten_sys::file::metadata(Path::new(path))?;
+            Secret::File(PathBuf::from(path))
+        }
+        (None, Some(name)) => from_environment(name).ok_or_else(|| {
+            CliError::new(format!("secret `{id}`: the variable `{name}` is not set"))
+        })?,
+        (None, None) => from_environment(id).ok_or_else(|| {
+            CliError::new(format!("secret `{id}` has no source, and no variable has this name"))
+                .hint(format!("name the file: `--secret id={id},src=FILE`"))
+        })?,
+        (Some(_), Some(_)) => return Err(form()),
+    };
+    Ok((id.to_owned(), secret))
+}
+
+/// Shows what is wrong with the Dockerfile at its place; other errors go their usual way.
+fn failed(context: &Context, error: BuildError) -> CliError {
+    let hint = error.hint();
+    if let Some(diagnosed) = error.diagnosed() {
+        for diagnostic in &diagnosed.diagnostics {
+            let text =
+                render::full(diagnostic, Some(diagnosed.source.as_ref()), context.ui.color());
+            context.ui.talk(&format!("{}\n", text.trim_end()));
+        }
+        return CliError::new(error).shown();
+    }
+    CliError::new(error).hint(hint)
+}
+
+/// Data is the image's ID; the rest is said to the person.
+fn report(
+    context: &Context,
+    arguments: &BuildArgs,
+    tags: &[Reference],
+    image: &Image,
+    elapsed: Duration,
+) {
+    if arguments.quiet {
+        context.ui.line(&image.id.to_string());
+        return;
+    }
+    let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+    let shown = if names.is_empty() { image.id.0.short() } else { names.join(", ") };
+    context.ui.done(
+        "built",
+        &format!(
+            "{shown}  {}  {}  {}",
+            image.id.0.short(),
+            ui::bytes(super::images::size_of(image)),
+            ui::duration(elapsed)
+        ),
+    );
+    let name = names.first().cloned().unwrap_or_else(|| image.id.0.short());
+    context.ui.hint(&format!("`corten run --rm {name}` runs it"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_a_directory_or_an_image() {
+        assert!(matches!(
+            named_context("base=docker-image://python:3.11"),
+            Ok((name, NamedContext::Image(_))) if name == "base"
+        ));
+        assert!(matches!(named_context("d=/"), Ok((_, NamedContext::Directory(_)))));
+        for text in ["d", "=x", "d=", "d=https://a/b", "d=/no/such/directory"] {
+            assert!(named_context(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_a_number_of_seconds() {
+        assert!(matches!(epoch("0"), Ok(0)));
+        assert!(epoch("yesterday").is_err());
+    }
+}

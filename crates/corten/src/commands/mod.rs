@@ -1,0 +1,127 @@
+//! One function per command: it takes settled arguments, calls the engines, and prints.
+
+mod base;
+mod build;
+mod history;
+mod images;
+mod inspect;
+mod archive;
+mod ps;
+mod rm;
+mod rmi;
+mod run;
+mod system;
+mod tag;
+mod version;
+
+use std::process::ExitCode;
+
+use corten_store::{Store, StoreOptions};
+use corten_sys::userns::{self, RootlessIds};
+
+use crate::cli::{BuildxCommand, Cli, Command};
+use crate::error::CliError;
+use crate::settings::{Environment, Settings};
+use crate::ui::Ui;
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub settings: Settings,
+    pub ui: Ui,
+    pub verbose: bool,
+    pub no_progress: bool,
+}
+
+impl Context {
+    /// Opens the store, creating it on first use.
+    pub(crate) fn store(&self) -> Result<Store, CliError> {
+        let options = StoreOptions {
+            root: self.settings.root.clone(),
+            in_user_namespace: !userns::is_whole_system(&userns::own_map("uid_map")?),
+        };
+        Ok(Store::open(&options)?)
+    }
+}
+
+/// Runs the command and turns its result into the process's exit code.
+pub(crate) fn dispatch(cli: Cli, environment: Environment, mut ui: Ui) -> ExitCode {
+    ui.set_color(cli.global.color);
+    let command = cli.command;
+    let result = prepare(&cli.global, &command, environment, &ui)
+        .and_then(|context| execute(&context, command));
+    match result {
+        Ok(code) => code,
+        Err(error) => error.print(&ui),
+    }
+}
+
+/// Settles the settings and, for an ordinary user, enters the user namespace that the
+/// command needs. No thread exists yet.
+fn prepare(
+    global: &crate::cli::Global,
+    command: &Command,
+    environment: Environment,
+    ui: &Ui,
+) -> Result<Context, CliError> {
+    let settings = Settings::load(global, environment, project_of(command))?;
+    if needs_namespace(command)
+        && let Some(rootless) = userns::enter_rootless()?
+        && let RootlessIds::Single(reason) = &rootless.ids
+        && starts_programs(command)
+    {
+        ui.warning(&format!("only one user id is available: {reason}"));
+        ui.hint(reason.hint());
+    }
+    Ok(Context {
+        settings,
+        ui: ui.clone(),
+        verbose: global.verbose,
+        no_progress: global.no_progress,
+    })
+}
+
+/// The directory whose `corten.toml` applies: the build's context, else where we are.
+fn project_of(command: &Command) -> Option<&std::path::Path> {
+    match command {
+        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
+            Some(&arguments.context)
+        }
+        _ => Some(std::path::Path::new(".")),
+    }
+}
+
+/// True for commands that own, read or remove files of other ids, or start containers.
+fn needs_namespace(command: &Command) -> bool {
+    !matches!(command, Command::Version(_) | Command::Reference { .. })
+}
+
+/// True for commands in which a program may want to be more than one user.
+fn starts_programs(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Build(_) | Command::Buildx(_) | Command::Run(_) | Command::Base(_)
+    )
+}
+
+fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
+            build::build(context, &arguments)
+        }
+        Command::Run(arguments) => run::run(context, &arguments),
+        Command::Ps(arguments) => ps::ps(context, &arguments),
+        Command::Rm(arguments) => rm::rm(context, &arguments),
+        Command::Images(arguments) => images::images(context, &arguments),
+        Command::Rmi(arguments) => rmi::rmi(context, &arguments),
+        Command::Tag(arguments) => tag::tag(context, &arguments),
+        Command::History(arguments) => history::history(context, &arguments),
+        Command::Inspect(arguments) => inspect::inspect(context, &arguments),
+        Command::Save(arguments) => archive::save(context, &arguments),
+        Command::Load(arguments) => archive::load(context, &arguments),
+        Command::Base(command) => base::base(context, &command),
+        Command::System(command) => system::system(context, &command),
+        Command::Version(arguments) => version::version(context, &arguments),
+        Command::Reference { page } => version::reference(context, &page),
+    }
+}

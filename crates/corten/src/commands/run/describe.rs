@@ -1,0 +1,90 @@
+//! Small pieces of `corten run`: the record, the root file system, and a word about root.
+
+use corten_runtime::{ContainerSpec, Rootfs, UserNamespace};
+use corten_store::{ContainerRecord, Image, RunningContainer};
+
+use super::options::Request;
+use crate::cli::RunArgs;
+use crate::commands::Context;
+
+/// The image's layers, top first, and the container's own directory above them.
+pub(super) fn rootfs(
+    image: &Image,
+    container: Option<&RunningContainer>,
+    readonly: bool,
+) -> Rootfs {
+    let lowers = image.layers.iter().rev().map(|layer| layer.path.clone()).collect();
+    let mut rootfs = match container {
+        Some(container) => Rootfs::layered(lowers, container.upper(), container.work()),
+        None => Rootfs::in_memory(lowers),
+    };
+    rootfs.readonly = readonly;
+    rootfs
+}
+
+pub(super) fn record(
+    id: &str,
+    arguments: &RunArgs,
+    image: &Image,
+    request: &Request,
+) -> ContainerRecord {
+    ContainerRecord {
+        id: id.to_owned(),
+        name: arguments.name.clone().unwrap_or_else(|| default_name(id)),
+        image: image.id,
+        image_name: arguments.image.clone(),
+        command: request.command().to_vec(),
+        created: super::now(),
+        pid: Some(std::process::id()),
+        exit_code: None,
+        oom_killed: false,
+        remove_at_end: arguments.rm,
+    }
+}
+
+/// Two words that the ID chooses, so that people can say the name.
+fn default_name(id: &str) -> String {
+    const QUALITIES: [&str; 32] = [
+        "amber", "ample", "bold", "brisk", "calm", "civil", "clear", "crisp", "deft", "eager",
+        "early", "exact", "fair", "fine", "firm", "frank", "glad", "grand", "keen", "kind",
+        "light", "lucid", "merry", "neat", "noble", "plain", "proud", "quick", "quiet", "sound",
+        "steady", "warm",
+    ];
+    const THINGS: [&str; 32] = [
+        "anvil", "arch", "beam", "bolt", "bridge", "buoy", "cable", "capstan", "crane", "derrick",
+        "dock", "ferry", "girder", "harbor", "hatch", "hull", "jetty", "keel", "lantern", "mast",
+        "mooring", "pallet", "pier", "plate", "quay", "rivet", "rudder", "sheave", "tackle",
+        "truss", "wharf", "winch",
+    ];
+    let digit = |index: usize| {
+        id.get(index..index + 2).and_then(|hex| usize::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    };
+    // The rest of the ID keeps names apart when many containers exist.
+    let suffix = id.get(4..8).unwrap_or_default();
+    format!("{}-{}-{suffix}", QUALITIES[digit(0) % 32], THINGS[digit(2) % 32])
+}
+
+/// An image that runs as root is told so, with the remedy; only where a person looks.
+pub(super) fn warn_of_root(context: &Context, arguments: &RunArgs, spec: &ContainerSpec) {
+    let chosen = arguments.user.is_some() || arguments.quiet;
+    if spec.uid == 0 && !chosen && context.verbose {
+        let whose = match spec.user_namespace {
+            UserNamespace::Auto => "root of the container only",
+            UserNamespace::Host => "the host's root",
+        };
+        context.ui.note(&format!(
+            "this image runs as root ({whose}): add `USER` to its Dockerfile, or run it with `-u`"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_name_follows_from_the_id() {
+        assert_eq!(default_name("0000abcd00"), "amber-anvil-abcd");
+        assert_eq!(default_name(""), "amber-anvil-");
+    }
+}

@@ -1,0 +1,339 @@
+//! From flags and the image's configuration to what the container shall be.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use corten_runtime::network::resolv::{self, HostResolver};
+use corten_runtime::network::{self, PortMapping};
+use corten_runtime::options::{self, OptionError, SecurityOption, VolumeSource};
+use corten_runtime::user::{self, User};
+use corten_runtime::{
+    BindMount, Capability, ContainerSpec, HostFiles, Limit, Mount, Network, Rlimit, Rootfs,
+    Seccomp, Stdin, UserNamespace, default_capabilities,
+};
+use corten_store::{Image, Snapshot};
+
+use crate::cli::{NetworkFlag, RunArgs};
+use crate::commands::Context;
+use crate::error::CliError;
+
+/// Files of users and groups beyond this are not read.
+const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
+/// An environment file or a seccomp profile beyond this is a mistake.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Processes that a container may have when nobody says otherwise: a fork bomb ends here.
+const PIDS_DEFAULT: u64 = 32_768;
+
+/// Where the helper programs of a network without root are.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything of a container but its root file system.
+#[derive(Debug)]
+pub(super) struct Request {
+    spec: ContainerSpec,
+}
+
+impl Request {
+    pub(super) fn new(
+        context: &Context,
+        arguments: &RunArgs,
+        image: &Image,
+        snapshot: &Snapshot,
+        id: &str,
+    ) -> Result<Self, CliError> {
+        let cwd = std::env::current_dir()
+            .map_err(|source| corten_sys::error::IoError::new("find", ".", source))?;
+        let user = resolve_user(arguments, image, snapshot)?;
+        let rootfs = Rootfs::in_memory(Vec::new());
+        let mut spec = ContainerSpec::new(id, rootfs, command(arguments, image));
+        spec.uid = user.uid;
+        spec.gid = user.gid;
+        spec.additional_gids = user.additional_gids.clone();
+        spec.env = environment(context, arguments, image, &user)?;
+        spec.cwd = working_directory(arguments, image);
+        spec.terminal = arguments.tty;
+        spec.stdin = if arguments.interactive { Stdin::Inherit } else { Stdin::Null };
+        spec.init = arguments.init;
+        spec.hostname.clone_from(&arguments.hostname);
+        spec.mounts = mounts(arguments, &cwd)?;
+        spec.network = match arguments.network {
+            Some(NetworkFlag::None) => Network::None,
+            Some(NetworkFlag::Host) => Network::Host,
+            Some(NetworkFlag::Default) | None => Network::Default,
+        };
+        spec.ports = ports(arguments)?;
+        spec.user_namespace = user_namespace(arguments)?;
+        spec.rlimits = rlimits(arguments)?;
+        if let Some(size) = &arguments.shm_size {
+            spec.shm_size_bytes = flag("shm-size", options::parse_bytes(size))?;
+        }
+        resources(arguments, &mut spec)?;
+        security(arguments, &mut spec)?;
+        spec.host_files = host_files(&spec)?;
+        Ok(Self { spec })
+    }
+
+    pub(super) fn environment(&self) -> &[String] {
+        &self.spec.env
+    }
+
+    pub(super) fn command(&self) -> &[String] {
+        &self.spec.args
+    }
+
+    /// The whole description, with this root file system.
+    pub(super) fn spec(&self, rootfs: Rootfs) -> ContainerSpec {
+        ContainerSpec { rootfs, ..self.spec.clone() }
+    }
+}
+
+/// Names the flag in the message of a value that cannot be understood.
+fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
+    result.map_err(|error| {
+        let hint = error.hint();
+        CliError::new(format!("failed to read `--{name}`: {error}")).hint(hint)
+    })
+}
+
+/// Docker's rule: a new entrypoint drops the image's command, a new command keeps the entrypoint.
+fn command(arguments: &RunArgs, image: &Image) -> Vec<String> {
+    let config = &image.config.config;
+    let mut words = Vec::new();
+    match &arguments.entrypoint {
+        Some(entrypoint) => words.extend(Some(entrypoint.clone()).filter(|word| !word.is_empty())),
+        None => words.extend(config.entrypoint.iter().flatten().cloned()),
+    }
+    if !arguments.command.is_empty() {
+        words.extend(arguments.command.iter().cloned());
+    } else if arguments.entrypoint.is_none() {
+        words.extend(config.cmd.iter().flatten().cloned());
+    }
+    words
+}
+
+fn resolve_user(
+    arguments: &RunArgs,
+    image: &Image,
+    snapshot: &Snapshot,
+) -> Result<User, CliError> {
+    let wanted =
+        arguments.user.as_deref().or(image.config.config.user.as_deref()).unwrap_or_default();
+    let read = |path: &str| -> Result<Vec<u8>, CliError> {
+        Ok(snapshot.read_file(path.as_bytes(), ACCOUNTS_BYTES_MAX)?.unwrap_or_default())
+    };
+    Ok(user::resolve(&read("/etc/passwd")?, &read("/etc/group")?, wanted)?)
+}
+
+/// The image's variables, then the files', then the flags'; `HOME` and `PATH` where none set them.
+fn environment(
+    context: &Context,
+    arguments: &RunArgs,
+    image: &Image,
+    user: &User,
+) -> Result<Vec<String>, CliError> {
+    let host = |name: &str| context.settings.environment.get(name).map(str::to_owned);
+    let mut variables = image.config.config.env.clone();
+    for path in &arguments.env_file {
+        let bytes = corten_sys::file::read_limited(path, FILE_BYTES_MAX)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let parsed = options::parse_file(&text, &host).map_err(|(line, error)| {
+            let hint = error.hint();
+            CliError::new(format!("{}:{line}: {error}", path.display())).hint(hint)
+        })?;
+        options::merge(&mut variables, parsed);
+    }
+    for variable in &arguments.env {
+        let parsed = flag("env", options::parse_variable(variable, &host))?;
+        options::merge(&mut variables, parsed);
+    }
+    let has = |variables: &[String], name: &str| {
+        variables.iter().any(|variable| variable.split('=').next() == Some(name))
+    };
+    if !has(&variables, "PATH") {
+        variables.insert(
+            0,
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        );
+    }
+    if arguments.tty && !has(&variables, "TERM") {
+        variables.push("TERM=xterm".to_owned());
+    }
+    if !has(&variables, "HOME") {
+        variables.push(format!("HOME={}", user.home));
+    }
+    Ok(variables)
+}
+
+fn working_directory(arguments: &RunArgs, image: &Image) -> PathBuf {
+    let inherited = image.config.config.working_dir.as_deref().unwrap_or("/");
+    let base = Path::new(if inherited.is_empty() { "/" } else { inherited });
+    arguments.workdir.as_deref().map_or_else(|| base.to_owned(), |given| base.join(given))
+}
+
+fn mounts(arguments: &RunArgs, cwd: &Path) -> Result<Vec<Mount>, CliError> {
+    let mut mounts = Vec::new();
+    for text in &arguments.volumes {
+        match flag("volume", options::parse_volume(text, cwd))? {
+            VolumeSource::Host(mount) => mounts.push(Mount::Bind(existing(mount)?)),
+            VolumeSource::Named(name) => {
+                return Err(CliError::new(format!(
+                    "`--volume {text}` names a volume `{name}`, and this version mounts directories"
+                ))
+                .hint(format!("write a path: `-v ./{name}:…`")));
+            }
+            VolumeSource::Anonymous(path) => {
+                return Err(CliError::new(format!(
+                    "`--volume {}` asks for a volume without a name",
+                    path.display()
+                ))
+                .hint(format!("use `--tmpfs {}`, or name a host directory", path.display())));
+            }
+        }
+    }
+    for text in &arguments.mounts {
+        mounts.push(match flag("mount", options::parse_mount(text, cwd))? {
+            Mount::Bind(mount) => Mount::Bind(existing(mount)?),
+            other => other,
+        });
+    }
+    for text in &arguments.tmpfs {
+        mounts.push(Mount::Tmpfs(flag("tmpfs", options::parse_tmpfs(text))?));
+    }
+    Ok(mounts)
+}
+
+/// Docker makes a missing directory, owned by root; that hides a typing error, so we do not.
+fn existing(mut mount: BindMount) -> Result<BindMount, CliError> {
+    match mount.source.canonicalize() {
+        Ok(path) => {
+            mount.source = path;
+            Ok(mount)
+        }
+        Err(source) => {
+            let path = mount.source.clone();
+            Err(CliError::from(corten_sys::error::IoError::new("mount", &path, source))
+                .hint(format!("make it first: `mkdir -p {}`", path.display())))
+        }
+    }
+}
+
+fn ports(arguments: &RunArgs) -> Result<Vec<PortMapping>, CliError> {
+    Ok(network::parse_ports(&arguments.publish)?)
+}
+
+fn user_namespace(arguments: &RunArgs) -> Result<UserNamespace, CliError> {
+    match arguments.userns.as_str() {
+        "auto" => Ok(UserNamespace::Auto),
+        "host" => Ok(UserNamespace::Host),
+        other => Err(CliError::new(format!("`--userns {other}` is not known"))
+            .hint("write `auto` or `host`".to_owned())),
+    }
+}
+
+fn rlimits(arguments: &RunArgs) -> Result<Vec<Rlimit>, CliError> {
+    arguments.ulimits.iter().map(|text| flag("ulimit", options::parse_ulimit(text))).collect()
+}
+
+fn resources(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
+    if let Some(memory) = &arguments.memory {
+        let bytes = flag("memory", options::parse_bytes(memory))?;
+        spec.resources.memory_bytes = Some(Limit::required(bytes));
+    }
+    if let Some(cpus) = &arguments.cpus {
+        let millis = flag("cpus", options::parse_cpus(cpus))?;
+        spec.resources.cpu_millis = Some(Limit::required(millis));
+    }
+    spec.resources.pids = match arguments.pids_limit {
+        None => Some(Limit::preferred(PIDS_DEFAULT)),
+        // Docker's spelling of "no limit".
+        Some(0 | -1) => None,
+        Some(count) => match u64::try_from(count) {
+            Ok(count) => Some(Limit::required(count)),
+            Err(_) => {
+                return Err(CliError::new(format!("`--pids-limit {count}` is no number of processes"))
+                    .hint("write a number, or -1 for no limit".to_owned()));
+            }
+        },
+    };
+    Ok(())
+}
+
+fn security(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
+    let defaults: BTreeSet<Capability> = default_capabilities();
+    spec.capabilities = flag(
+        "cap-add",
+        options::adjust_capabilities(&defaults, &arguments.cap_add, &arguments.cap_drop),
+    )?;
+    for text in &arguments.security_opt {
+        match flag("security-opt", options::parse_security_option(text))? {
+            SecurityOption::NoNewPrivileges(value) => spec.no_new_privileges = value,
+            SecurityOption::SeccompUnconfined => spec.seccomp = Seccomp::Unconfined,
+            SecurityOption::SeccompFile(path) => {
+                let bytes = corten_sys::file::read_limited(&path, FILE_BYTES_MAX)?;
+                spec.seccomp = Seccomp::Profile(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The small files that each container has for itself.
+fn host_files(spec: &ContainerSpec) -> Result<HostFiles, CliError> {
+    let hostname = spec.hostname.clone().unwrap_or_else(|| spec.id.chars().take(12).collect());
+    let resolver = HostResolver::read()?;
+    let helper = network::helper_nameserver(SEARCH_PATH.as_ref());
+    let resolv_conf = resolv::plan_resolv_conf(spec.network, &resolver, helper);
+    let hosts = resolv::hosts_file(&hostname, None, &[]);
+    Ok(HostFiles {
+        resolv_conf: Some(resolv_conf.text),
+        hosts: Some(hosts),
+        hostname: Some(format!("{hostname}\n")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use corten_oci::image::ImageConfig;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn arguments(line: &str) -> RunArgs {
+        let words = ["corten", "run"].into_iter().chain(line.split(' '));
+        match Cli::parse_from(words).command {
+            Command::Run(arguments) => *arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn image(entrypoint: &[&str], cmd: &[&str]) -> Image {
+        let list = |words: &[&str]| {
+            (!words.is_empty()).then(|| words.iter().map(|word| (*word).to_owned()).collect())
+        };
+        let mut config = ImageConfig::default();
+        config.config.entrypoint = list(entrypoint);
+        config.config.cmd = list(cmd);
+        Image::for_tests(config)
+    }
+
+    #[test]
+    fn entrypoint_and_command_go_together_as_in_docker() {
+        let image = image(&["entry", "-x"], &["cmd"]);
+        let run = |line: &str| command(&arguments(line), &image).join(" ");
+        assert_eq!(run("img"), "entry -x cmd");
+        assert_eq!(run("img other"), "entry -x other");
+        assert_eq!(run("--entrypoint e img"), "e");
+        assert_eq!(run("--entrypoint e img a b"), "e a b");
+        assert_eq!(run("--entrypoint= img a"), "a");
+    }
+
+    #[test]
+    fn a_relative_working_directory_is_taken_from_the_images() {
+        let mut image = image(&[], &[]);
+        image.config.config.working_dir = Some("/srv".to_owned());
+        assert_eq!(working_directory(&arguments("img"), &image), Path::new("/srv"));
+        assert_eq!(working_directory(&arguments("-w app img"), &image), Path::new("/srv/app"));
+        assert_eq!(working_directory(&arguments("-w /x img"), &image), Path::new("/x"));
+    }
+}

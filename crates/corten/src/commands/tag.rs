@@ -1,0 +1,24 @@
+use std::process::ExitCode;
+
+use corten_oci::reference::Reference;
+
+use super::Context;
+use super::images::find;
+use crate::cli::TagArgs;
+use crate::error::CliError;
+
+/// `corten tag SOURCE TARGET`.
+pub(super) fn tag(context: &Context, arguments: &TagArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    let image = find(&store, &arguments.source)?;
+    let target: Reference = arguments.target.parse()?;
+    if target.digest().is_some() {
+        return Err(CliError::new(format!(
+            "failed to tag `{}`: a name with a digest cannot be given to an image",
+            arguments.target
+        ))
+        .hint("leave out the part from `@` on".to_owned()));
+    }
+    store.tag(&target, &image.id)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,94 @@
+//! What a command can fail with, and the exit code that it becomes.
+
+use std::process::ExitCode;
+
+use crate::cli::EXIT_FAILURE;
+use crate::ui::Ui;
+
+/// A failure on its way to the terminal: the error, what to do about it, the exit code.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub error: Box<dyn std::error::Error + Send + Sync>,
+    pub hints: Vec<String>,
+    pub code: u8,
+    /// The error was shown already (a diagnostic with its source line, say).
+    pub shown: bool,
+}
+
+impl CliError {
+    pub(crate) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { error: error.into(), hints: Vec::new(), code: EXIT_FAILURE, shown: false }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hints.extend(hint.into());
+        self
+    }
+
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn shown(mut self) -> Self {
+        self.shown = true;
+        self
+    }
+
+    pub(crate) fn print(&self, ui: &Ui) -> ExitCode {
+        if !self.shown {
+            ui.error(self.error.as_ref(), &self.hints);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// Gives every library error its hint on the way up.
+macro_rules! with_hint {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                let hint = error.hint();
+                Self::new(error).hint(hint)
+            }
+        }
+    )*};
+}
+
+with_hint!(
+    crate::settings::ConfigError,
+    corten_base::BaseError,
+    corten_build::BuildError,
+    corten_runtime::PlanError,
+    corten_runtime::RunError,
+    corten_runtime::network::PortError,
+    corten_runtime::user::UserError,
+    corten_store::StoreError,
+    corten_sys::userns::UsernsError,
+);
+
+impl From<crate::ui::FormatError> for CliError {
+    fn from(error: crate::ui::FormatError) -> Self {
+        Self::new(error).hint(
+            "use `json`, `table {{.Field}}` or a Go template such as `{{.ID}}`".to_owned(),
+        )
+    }
+}
+
+impl From<corten_oci::reference::ReferenceError> for CliError {
+    fn from(error: corten_oci::reference::ReferenceError) -> Self {
+        Self::new(error).hint("a name is `[registry/]repository[:tag]`, in lower case".to_owned())
+    }
+}
+
+impl From<corten_oci::platform::PlatformError> for CliError {
+    fn from(error: corten_oci::platform::PlatformError) -> Self {
+        Self::new(error).hint("a platform is `linux/amd64`, `linux/arm64` and the like".to_owned())
+    }
+}
+
+impl From<corten_sys::error::IoError> for CliError {
+    fn from(error: corten_sys::error::IoError) -> Self {
+        Self::new(error)
+    }
+}

@@ -1,0 +1,179 @@
+//! `corten.toml`: project, user and system files, merged field by field.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::Environment;
+
+/// Larger than any file that a person writes; a bigger one is a mistake.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// The merged configuration.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Config {
+    pub root: Option<PathBuf>,
+    /// `"docker.io/library/python:3.11-slim" = "golden.internal/python:3.11-slim"`.
+    pub images: BTreeMap<String, String>,
+    pub base: BaseTable,
+    pub run: RunTable,
+    /// The files that were read, most specific first.
+    pub files: Vec<PathBuf>,
+}
+
+/// `[base]`: how golden base images are made.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BaseTable {
+    /// A Debian mirror, used instead of the host's apt sources.
+    pub mirror: Option<String>,
+    /// The mirror of the security suite where it is another one.
+    pub security_mirror: Option<String>,
+    /// Accept indices whose `Valid-Until` has passed; recorded in the lock.
+    pub allow_expired_index: Option<bool>,
+}
+
+/// `[run]`: defaults for containers.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RunTable {
+    /// Names of variables without which `corten run` refuses to start.
+    #[serde(default)]
+    pub required_env: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    root: Option<PathBuf>,
+    #[serde(default)]
+    images: BTreeMap<String, String>,
+    #[serde(default)]
+    base: BaseTable,
+    #[serde(default)]
+    run: RunTable,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    #[error("failed to read the configuration file `{}`", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: corten_sys::error::IoError,
+    },
+    #[error("`{}` is not a valid corten.toml: {message}", path.display())]
+    Parse { path: PathBuf, message: String },
+}
+
+impl ConfigError {
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => Some("check the path given with `--config`".to_owned()),
+            Self::Parse { .. } => Some(
+                "the tables are [images], [base] and [run]; see docs/reference/config.md"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `explicit` alone, or the project's, the user's and the system's file.
+    pub(crate) fn load(
+        explicit: Option<&Path>,
+        environment: &Environment,
+        project: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(path) = explicit {
+            config.merge(read(path, true)?, path);
+            return Ok(config);
+        }
+        for path in candidates(environment, project) {
+            config.merge(read(&path, false)?, &path);
+        }
+        Ok(config)
+    }
+
+    /// Adds what a less specific file says to what is known already.
+    fn merge(&mut self, file: Option<File>, path: &Path) {
+        let Some(file) = file else { return };
+        self.root = self.root.take().or(file.root);
+        for (from, to) in file.images {
+            self.images.entry(from).or_insert(to);
+        }
+        self.base.mirror = self.base.mirror.take().or(file.base.mirror);
+        self.base.security_mirror =
+            self.base.security_mirror.take().or(file.base.security_mirror);
+        self.base.allow_expired_index =
+            self.base.allow_expired_index.or(file.base.allow_expired_index);
+        self.run.required_env.extend(file.run.required_env);
+        self.files.push(path.to_owned());
+    }
+}
+
+/// The files that apply, most specific first.
+fn candidates(environment: &Environment, project: Option<&Path>) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if let Some(project) = project {
+        paths.push(project.join("corten.toml"));
+    }
+    let user = environment
+        .path("XDG_CONFIG_HOME")
+        .unwrap_or_else(|| environment.home().join(".config"));
+    paths.push(user.join("corten/corten.toml"));
+    paths.push(PathBuf::from("/etc/corten/corten.toml"));
+    paths
+}
+
+fn read(path: &Path, required: bool) -> Result<Option<File>, ConfigError> {
+    let bytes = match corten_sys::file::read_limited(path, CONFIG_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error)
+            if !required
+                && matches!(
+                    error.source.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+        {
+            return Ok(None);
+        }
+        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+    };
+    let parse_error = |message: String| ConfigError::Parse { path: path.to_owned(), message };
+    let text = String::from_utf8(bytes).map_err(|error| parse_error(error.to_string()))?;
+    toml::from_str(&text)
+        .map(Some)
+        .map_err(|error| parse_error(error.to_string().trim_end().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<File, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn the_more_specific_file_wins_and_tables_are_merged() {
+        let mut config = Config::default();
+        let project = parse("[images]\na = 'project'\n[base]\nmirror = 'm1'").unwrap();
+        let user = parse("[images]\na = 'user'\nb = 'user'\n[base]\nmirror = 'm2'").unwrap();
+        config.merge(Some(project), Path::new("p"));
+        config.merge(Some(user), Path::new("u"));
+        assert_eq!(config.images["a"], "project");
+        assert_eq!(config.images["b"], "user");
+        assert_eq!(config.base.mirror.as_deref(), Some("m1"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place() {
+        let error = parse("[image]\na = 'b'").unwrap_err().to_string();
+        assert!(error.contains("unknown field `image`"), "{error}");
+        assert!(error.contains("line 1"), "{error}");
+    }
+}
