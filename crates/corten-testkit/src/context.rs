@@ -170,6 +170,7 @@ impl TestContext {
     }
 
     /// Runs the program with these arguments.
+    #[must_use = "compare it with `check`, or say what must hold with `success` or `code`"]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).run()
     }
@@ -218,6 +219,7 @@ impl Invocation<'_> {
     }
 
     /// Runs and waits for the end.
+    #[must_use = "compare it with `check`, or say what must hold with `success` or `code`"]
     pub fn run(self) -> Output {
         self.start().wait()
     }
@@ -273,6 +275,7 @@ impl Running {
     }
 
     /// Gives the program its standard input, waits for its end and returns what it said.
+    #[must_use = "compare it with `check`, or say what must hold with `success` or `code`"]
     pub fn wait(mut self) -> Output {
         let mut child = self.child.take().expect("a running program was not waited for");
         let mut pipe = child.stdin.take().expect("standard input is a pipe");
@@ -307,7 +310,6 @@ impl Drop for Running {
 
 /// How a run ended and what it said.
 #[derive(Debug, Clone)]
-#[must_use = "compare it with `check`, or say what must hold with `success` or `code`"]
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
@@ -322,11 +324,13 @@ impl Output {
     }
 
     /// Fails the test unless the program ended with 0.
+    #[expect(clippy::return_self_not_must_use, reason = "the assertion may be all that is wanted")]
     pub fn success(self) -> Self {
         self.code(0)
     }
 
     /// Fails the test unless the program ended with this code.
+    #[expect(clippy::return_self_not_must_use, reason = "the assertion may be all that is wanted")]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "\n{}", self.snapshot());
         self

@@ -30,7 +30,8 @@ const ERRNO: i32 = 28;
 
 /// Counts the changes made through it and fails from the n-th on, or only the n-th.
 ///
-/// A failing write leaves half of its bytes, as a full disk does.
+/// A failing write leaves half of its bytes, as a full disk does. Syncs are counted and believed but
+/// not made, since no power fails in a test and they would take most of its time.
 #[derive(Debug)]
 pub struct FaultFs {
     state: Mutex<State>,
@@ -138,9 +139,8 @@ impl Fs for FaultFs {
         RealFs.write(file, path, bytes)
     }
 
-    fn sync(&self, file: &File, path: &Path) -> Result<(), IoError> {
+    fn sync(&self, _file: &File, path: &Path) -> Result<(), IoError> {
         self.check("sync", path)?;
-        RealFs.sync(file, path)?;
         self.lock().unsynced.remove(path);
         Ok(())
     }
@@ -181,13 +181,11 @@ impl Fs for FaultFs {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.check("sync", path)?;
-        RealFs.sync_dir(path)
+        self.check("sync", path)
     }
 
     fn sync_file_system(&self, path: &Path) -> Result<(), IoError> {
         self.check("sync the file system of", path)?;
-        RealFs.sync_file_system(path)?;
         self.lock().unsynced.clear();
         Ok(())
     }

@@ -15,17 +15,24 @@
 
 pub mod context;
 pub mod fault;
+pub mod harness;
 pub mod mask;
 pub mod privilege;
+pub mod rootfs;
 pub mod temp;
 
 pub use context::{Invocation, Output, TestContext};
 pub use privilege::Need;
 pub use temp::TempDir;
 
+/// Answers the program that runs the tests.
+pub(crate) fn answer(text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(text.as_bytes())
+}
+
 /// Says something to the person who runs the tests.
 #[expect(clippy::print_stderr, reason = "the runner shows it beside the test")]
 pub(crate) fn say(text: &str) {
     eprintln!("corten-testkit: {text}");
 }
-pub mod rootfs;

@@ -10,6 +10,7 @@
 /// | `2026-01-02T03:04:05Z` | `[TIME]` |
 /// | `3 seconds ago`, `just now` | `[AGE]` |
 /// | `12 ms`, `1.5s`, `2 min 5 s` | `[DURATION]` |
+/// | `0.123` before a text, as in a build's log | `[ELAPSED]` |
 ///
 /// The width of an age or a duration shifts the columns of a table. Where one is replaced, columns
 /// are therefore set two spaces apart.
@@ -71,7 +72,10 @@ impl Mask {
         if let Some(length) = age(text) {
             return Some(Found { length, name: "[AGE]", varies: true });
         }
-        duration(text).map(|length| Found { length, name: "[DURATION]", varies: true })
+        if let Some(length) = duration(text) {
+            return Some(Found { length, name: "[DURATION]", varies: true });
+        }
+        elapsed(text).map(|length| Found { length, name: "[ELAPSED]", varies: false })
     }
 }
 
@@ -144,6 +148,13 @@ fn age(text: &str) -> Option<usize> {
         let rest = rest.strip_prefix('s').unwrap_or(rest).strip_prefix(" ago")?;
         ends_word(rest).then(|| text.len() - rest.len())
     })
+}
+
+/// Matches seconds with three decimals and without a unit, which only a build's log has.
+fn elapsed(text: &str) -> Option<usize> {
+    let seconds = digits(text);
+    let fraction = text[seconds..].strip_prefix('.').filter(|_| seconds > 0)?;
+    (digits(fraction) == 3 && fraction[3..].starts_with(' ')).then_some(seconds + 4)
 }
 
 /// Matches one or more of a number and a unit of time.
@@ -262,6 +273,13 @@ mod tests {
         mask.literal("/tmp/a", "HOME");
         mask.literal("/tmp/a/store", "ROOT");
         assert_eq!(mask.apply("/tmp/a/store/tmp and /tmp/a/x"), "[ROOT]/tmp and [HOME]/x");
+    }
+
+    #[test]
+    fn times_of_a_log_are_masked_without_a_unit() {
+        assert_eq!(masked("#1 0.014 working"), "#1 [ELAPSED] working");
+        assert_eq!(masked("#1 10.014 soon"), "#1 [ELAPSED] soon");
+        assert_eq!(masked("version 1.250, 0.5 and 1.250"), "version 1.250, 0.5 and 1.250");
     }
 
     #[test]

@@ -103,7 +103,8 @@ fn libraries(program: &Path) -> BTreeSet<PathBuf> {
     let command = Command::new(ldd).arg(program.as_os_str()).env("PATH", SEARCH_PATH);
     let (_, text) = command.output(LDD_BYTES_MAX).expect("`ldd` can be started");
     let text = String::from_utf8_lossy(&text).into_owned();
-    let word = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    let word =
+        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
     text.lines().filter(|line| !line.contains("not a dynamic")).filter_map(word).collect()
 }
 

@@ -108,8 +108,7 @@ impl<'a> Resolver<'a> {
 
     fn make_from(&self, recipe: &Recipe) -> Result<Image, CliError> {
         let setup = BaseSetup::new(self.settings, None)?;
-        let (image, _) =
-            corten_base::build(recipe, &setup.options(), self.store, self.reporter)?;
+        let (image, _) = corten_base::build(recipe, &setup.options(), self.store, self.reporter)?;
         for name in recipe.references() {
             self.store.tag(&name, &image.id)?;
         }
@@ -126,7 +125,17 @@ impl Bases for Resolver<'_> {
 /// Says exactly what to write, since no registry is asked.
 fn unknown(asked: &Reference, wanted: &Reference) -> BaseError {
     let full = wanted.to_string();
-    let candidate = golden_for(wanted).unwrap_or_else(|| format!("{GOLDEN}/debian:12"));
+    let Some(candidate) = golden_for(wanted) else {
+        return BaseError::new(
+            format!("no image `{}` in the store", asked.familiar()),
+            Some(
+                "`corten images` lists what is there; build one with `corten build -t`, load one with\n\
+                 `corten load -i FILE`, or map the name to a base that is made here in the [images]\n\
+                 table of corten.toml (`corten base list`)"
+                    .to_owned(),
+            ),
+        );
+    };
     BaseError::new(
         format!(
             "no image `{}` in the store, and no entry for it in the [images] table",
@@ -145,8 +154,10 @@ fn unknown(asked: &Reference, wanted: &Reference) -> BaseError {
 fn golden_for(wanted: &Reference) -> Option<String> {
     let name = wanted.repository().rsplit('/').next()?;
     let tag = wanted.tag()?;
-    let names: Vec<Reference> =
-        recipe::catalogue().iter().flat_map(|recipe| recipe.references().collect::<Vec<_>>()).collect();
+    let names: Vec<Reference> = recipe::catalogue()
+        .iter()
+        .flat_map(|recipe| recipe.references().collect::<Vec<_>>())
+        .collect();
     let mut of_this_name = names.iter().filter(|reference| reference.repository() == name);
     let exact = of_this_name.clone().find(|reference| reference.tag() == Some(tag));
     exact.or_else(|| of_this_name.next()).map(ToString::to_string)
@@ -167,9 +178,9 @@ impl BaseSetup {
         let mirrors = match (mirrors, &table.mirror) {
             (Some(mirrors), _) => mirrors,
             (None, Some(archive)) => named_mirrors(archive, table.security_mirror.as_deref())?,
-            (None, None) => {
-                Mirrors::from_sources(&sources::from_apt(Path::new("/etc/apt")).map_err(CliError::new)?)
-            }
+            (None, None) => Mirrors::from_sources(
+                &sources::from_apt(Path::new("/etc/apt")).map_err(CliError::new)?,
+            ),
         };
         let environment = &settings.environment;
         let proxy = |upper: &str, lower: &str| {

@@ -56,7 +56,6 @@ macro_rules! with_hint {
 }
 
 with_hint!(
-    crate::settings::ConfigError,
     corten_base::BaseError,
     corten_build::BuildError,
     corten_runtime::PlanError,
@@ -67,11 +66,17 @@ with_hint!(
     corten_sys::userns::UsernsError,
 );
 
+impl From<crate::settings::ConfigError> for CliError {
+    fn from(error: crate::settings::ConfigError) -> Self {
+        let hint = error.hint().to_owned();
+        Self::new(error).hint(hint)
+    }
+}
+
 impl From<crate::ui::FormatError> for CliError {
     fn from(error: crate::ui::FormatError) -> Self {
-        Self::new(error).hint(
-            "use `json`, `table {{.Field}}` or a Go template such as `{{.ID}}`".to_owned(),
-        )
+        Self::new(error)
+            .hint("use `json`, `table {{.Field}}` or a Go template such as `{{.ID}}`".to_owned())
     }
 }
 

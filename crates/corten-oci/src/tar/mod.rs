@@ -113,7 +113,7 @@ pub fn marker(name: &[u8]) -> Option<Marker<'_>> {
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
     /// The stream could not be read.
-    #[error("failed to read the layer tar at byte {offset}")]
+    #[error("failed to read the tar at byte {offset}")]
     Read {
         /// The position in the tar.
         offset: u64,
@@ -125,19 +125,19 @@ pub enum TarError {
     #[error("failed to write the layer tar")]
     Write(#[source] io::Error),
     /// The stream ends within an entry.
-    #[error("the layer tar ends too early, at byte {offset}")]
+    #[error("the tar ends too early, at byte {offset}")]
     Truncated {
         /// The position in the tar.
         offset: u64,
     },
     /// A header does not have the sum that it states, so this is no tar or a damaged one.
-    #[error("the layer tar has a damaged header at byte {offset}")]
+    #[error("the tar has a damaged header at byte {offset}")]
     Checksum {
         /// The position of the header.
         offset: u64,
     },
     /// A field cannot be understood.
-    #[error("the layer tar has an invalid {field} in the header at byte {offset}")]
+    #[error("the tar has an invalid {field} in the header at byte {offset}")]
     Field {
         /// Which field.
         field: &'static str,
@@ -145,7 +145,7 @@ pub enum TarError {
         offset: u64,
     },
     /// A kind of entry that has no meaning in a layer.
-    #[error("the layer tar has an entry of unsupported type `{kind}` at byte {offset}: `{path}`")]
+    #[error("the tar has an entry of unsupported type `{kind}` at byte {offset}: `{path}`")]
     UnsupportedEntry {
         /// The type flag.
         kind: String,
@@ -155,7 +155,7 @@ pub enum TarError {
         offset: u64,
     },
     /// Something is beyond its named maximum.
-    #[error("the layer tar is beyond a limit at byte {offset}: {what}")]
+    #[error("the tar is beyond a limit at byte {offset}: {what}")]
     Limit {
         /// What is too large or too many, with the maximum.
         what: &'static str,
@@ -163,16 +163,16 @@ pub enum TarError {
         offset: u64,
     },
     /// A name is not a path.
-    #[error("the layer tar has an invalid path")]
+    #[error("the tar has an invalid path")]
     Path(#[from] PathError),
     /// An entry is below something that is no directory.
-    #[error("the layer tar has the entry `{path}` below something that is no directory")]
+    #[error("the tar has the entry `{path}` below something that is no directory")]
     NotInDirectory {
         /// The entry.
         path: TreePath,
     },
     /// A hard link leads to nothing in this tar.
-    #[error("the layer tar has the hard link `{path}` to `{target}`, which is no file in it")]
+    #[error("the tar has the hard link `{path}` to `{target}`, which is no file in it")]
     LinkTarget {
         /// The link.
         path: TreePath,

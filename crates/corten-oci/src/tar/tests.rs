@@ -335,26 +335,27 @@ fn hostile_headers_are_refused_with_their_place() {
         writeln!(table, "{name}: {outcome}").unwrap();
     }
     expect![[r#"
-        no tar: the layer tar has a damaged header at byte 0
-        cut: the layer tar ends too early, at byte 300
-        cut content: the layer tar ends too early, at byte 512
-        negative size: the layer tar has an invalid size in the header at byte 0
-        huge size: the layer tar has an invalid size in the header at byte 0
-        letters: the layer tar has an invalid size in the header at byte 0
-        unknown type: the layer tar has an entry of unsupported type `!` at byte 0: `f`
-        volume part: the layer tar has an entry of unsupported type `M` at byte 0: `f`
-        empty link: the layer tar has an invalid link target in the header at byte 0
-        long pax: the layer tar is beyond a limit at byte 0: the size of an extended header
-        bad pax: the layer tar has an invalid extended header in the header at byte 0
-        pax without file: the layer tar ends too early, at byte 1024
-        NUL in pax: the layer tar has an invalid name in the header at byte 0
-        pax id: the layer tar has an invalid user id in the header at byte 0
-        pax size: the layer tar has an invalid size in the header at byte 0
-        many headers: the layer tar is beyond a limit at byte 16384: extension headers before one entry
-        one zero block: the layer tar has a damaged header at byte 0
-        old sparse: the layer tar has an invalid sparse map in the header at byte 0
-        sparse overlap: the layer tar has an invalid sparse map in the header at byte 0
-    "#]].assert_eq(&table);
+        no tar: the tar has a damaged header at byte 0
+        cut: the tar ends too early, at byte 300
+        cut content: the tar ends too early, at byte 512
+        negative size: the tar has an invalid size in the header at byte 0
+        huge size: the tar has an invalid size in the header at byte 0
+        letters: the tar has an invalid size in the header at byte 0
+        unknown type: the tar has an entry of unsupported type `!` at byte 0: `f`
+        volume part: the tar has an entry of unsupported type `M` at byte 0: `f`
+        empty link: the tar has an invalid link target in the header at byte 0
+        long pax: the tar is beyond a limit at byte 0: the size of an extended header
+        bad pax: the tar has an invalid extended header in the header at byte 0
+        pax without file: the tar ends too early, at byte 1024
+        NUL in pax: the tar has an invalid name in the header at byte 0
+        pax id: the tar has an invalid user id in the header at byte 0
+        pax size: the tar has an invalid size in the header at byte 0
+        many headers: the tar is beyond a limit at byte 16384: extension headers before one entry
+        one zero block: the tar has a damaged header at byte 0
+        old sparse: the tar has an invalid sparse map in the header at byte 0
+        sparse overlap: the tar has an invalid sparse map in the header at byte 0
+    "#]]
+    .assert_eq(&table);
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub read_only: bool,
-    /// Add a capability, such as NET_BIND_SERVICE or ALL
+    /// Add a capability, such as `NET_BIND_SERVICE` or ALL
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
     /// Drop a capability, or ALL

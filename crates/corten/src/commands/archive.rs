@@ -19,23 +19,20 @@ pub(super) fn save(context: &Context, arguments: &SaveArgs) -> Result<ExitCode, 
     for name in &arguments.images {
         images.push(named(&store, name)?);
     }
-    match &arguments.output {
-        Some(path) => {
-            let mut file = Partial::create(path)?;
-            write(&store, &images, arguments.format, &mut file.file)?;
-            file.keep()?;
-            context.ui.status(&format!("wrote {}", path.display()));
-        }
-        None => {
-            let mut stdout = std::io::stdout().lock();
-            if stdout.is_terminal() {
-                return Err(CliError::new("an archive is not for a terminal")
-                    .hint("write it to a file: `corten save -o FILE …`, or into a pipe".to_owned()));
-            }
-            write(&store, &images, arguments.format, &mut stdout)?;
-            stdout.flush().map_err(CliError::new)?;
-        }
+    if let Some(path) = &arguments.output {
+        let mut file = Partial::create(path)?;
+        write(&store, &images, arguments.format, &mut file.file)?;
+        file.keep()?;
+        context.ui.status(&format!("wrote {}", path.display()));
+        return Ok(ExitCode::SUCCESS);
     }
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        return Err(CliError::new("an archive is not for a terminal")
+            .hint("write it to a file: `corten save -o FILE …`, or into a pipe".to_owned()));
+    }
+    write(&store, &images, arguments.format, &mut stdout)?;
+    stdout.flush().map_err(CliError::new)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -57,7 +54,8 @@ fn named(store: &Store, name: &str) -> Result<Named, CliError> {
     let image: Image = find(store, name)?;
     let reference: Option<Reference> = name.parse().ok();
     let known = store.references()?;
-    let reference = reference.filter(|reference| known.iter().any(|tagged| tagged.reference == *reference));
+    let reference =
+        reference.filter(|reference| known.iter().any(|tagged| tagged.reference == *reference));
     Ok(Named { image, references: reference.into_iter().collect() })
 }
 
@@ -74,7 +72,10 @@ impl Partial {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".partial-{}", std::process::id()));
         let temporary = path.with_file_name(name);
-        let file = corten_sys::file::create_new(&temporary, 0o644)?;
+        let file = corten_sys::file::create_new(&temporary, 0o644).map_err(|error| {
+            let named = corten_sys::error::IoError::new("create", path, error.source);
+            CliError::from(named).hint("write it to a directory that is there".to_owned())
+        })?;
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 

@@ -46,13 +46,8 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
         options.keyring = Keyring::parse(&bytes).map_err(CliError::new)?;
     }
     let store = context.store()?;
-    let progress = Progress::new(
-        &context.ui,
-        arguments.progress,
-        arguments.quiet,
-        context.no_progress,
-        None,
-    );
+    let progress =
+        Progress::new(&context.ui, arguments.progress, arguments.quiet, context.no_progress, None);
     let built = corten_base::build(&recipe, &options, &store, &progress);
     progress.finish();
     let (image, lock) = built?;
@@ -78,7 +73,9 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
             ui::duration(elapsed)
         ),
     );
-    context.ui.hint(&format!("write `FROM {name}` in a Dockerfile, or map a name to it in corten.toml"));
+    context
+        .ui
+        .hint(&format!("write `FROM {name}` in a Dockerfile, or map a name to it in corten.toml"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -43,7 +43,8 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         context.ui.data(&graph.to_string());
         return Ok(ExitCode::SUCCESS);
     }
-    let built = corten_build::build(&options, &store, &resolver, &RuntimeExecutor, &progress);
+    let executor = RuntimeExecutor::new(&progress);
+    let built = corten_build::build(&options, &store, &resolver, &executor, &progress);
     progress.finish();
     let image = built.map_err(|error| failed(context, error))?;
     if let Some(path) = &arguments.iidfile {

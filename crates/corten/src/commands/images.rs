@@ -124,9 +124,8 @@ fn rows(
             }
         }
     }
-    let created = |image: &Image| {
-        image.config.created.as_deref().and_then(parse_rfc3339).unwrap_or_default()
-    };
+    let created =
+        |image: &Image| image.config.created.as_deref().and_then(parse_rfc3339).unwrap_or_default();
     found.sort_by(|a, b| {
         (a.0.is_none(), created(&b.1), &a.0).cmp(&(b.0.is_none(), created(&a.1), &b.0))
     });

@@ -1,11 +1,11 @@
 //! One function per command: it takes settled arguments, calls the engines, and prints.
 
+mod archive;
 mod base;
 mod build;
 mod history;
 mod images;
 mod inspect;
-mod archive;
 mod ps;
 mod rm;
 mod rmi;
@@ -14,6 +14,7 @@ mod system;
 mod tag;
 mod version;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use corten_store::{Store, StoreOptions};
@@ -82,12 +83,12 @@ fn prepare(
 }
 
 /// The directory whose `corten.toml` applies: the build's context, else where we are.
-fn project_of(command: &Command) -> Option<&std::path::Path> {
+fn project_of(command: &Command) -> &Path {
     match command {
         Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
-            Some(&arguments.context)
+            &arguments.context
         }
-        _ => Some(std::path::Path::new(".")),
+        _ => Path::new("."),
     }
 }
 
@@ -98,10 +99,7 @@ fn needs_namespace(command: &Command) -> bool {
 
 /// True for commands in which a program may want to be more than one user.
 fn starts_programs(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Build(_) | Command::Buildx(_) | Command::Run(_) | Command::Base(_)
-    )
+    matches!(command, Command::Build(_) | Command::Buildx(_) | Command::Run(_) | Command::Base(_))
 }
 
 fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
@@ -121,7 +119,10 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Load(arguments) => archive::load(context, &arguments),
         Command::Base(command) => base::base(context, &command),
         Command::System(command) => system::system(context, &command),
-        Command::Version(arguments) => version::version(context, &arguments),
+        Command::Version(arguments) => {
+            version::version(context, &arguments);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Reference { page } => version::reference(context, &page),
     }
 }

@@ -25,8 +25,10 @@ pub(super) fn find_container(store: &Store, name: &str) -> Result<Option<Contain
     match containers.len() {
         0 => Ok(None),
         1 => Ok(containers.pop()),
-        count => Err(CliError::new(format!("`{name}` is the beginning of {count} containers' IDs"))
-            .hint("write more of the ID, or the name".to_owned())),
+        count => {
+            Err(CliError::new(format!("`{name}` is the beginning of {count} containers' IDs"))
+                .hint("write more of the ID, or the name".to_owned()))
+        }
     }
 }
 

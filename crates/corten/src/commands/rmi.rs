@@ -36,8 +36,7 @@ fn remove(context: &Context, store: &Store, name: &str, force: bool) -> Result<(
         Err(error) => return Err(error),
     };
     let names = names_of(store, &image)?;
-    let given: Option<Reference> =
-        name.parse().ok().filter(|reference| names.contains(reference));
+    let given: Option<Reference> = name.parse().ok().filter(|reference| names.contains(reference));
     let by_id = given.is_none();
     if by_id && names.len() > 1 && !force {
         let list: Vec<String> = names.iter().map(Reference::familiar).collect();

@@ -75,9 +75,7 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
 
 /// Exit 1 when something is damaged and was not repaired.
 fn fsck(context: &Context, arguments: &FsckArgs) -> Result<ExitCode, CliError> {
-    let report = context
-        .store()?
-        .fsck(if arguments.repair { Repair::Yes } else { Repair::No })?;
+    let report = context.store()?.fsck(if arguments.repair { Repair::Yes } else { Repair::No })?;
     let checked = report.layers + report.blobs + report.images;
     if arguments.json {
         let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use crate::cli::{self, VersionArgs};
 use crate::error::CliError;
 
 /// `corten version`.
-pub(super) fn version(context: &Context, arguments: &VersionArgs) -> Result<ExitCode, CliError> {
+pub(super) fn version(context: &Context, arguments: &VersionArgs) {
     let version = env!("CARGO_PKG_VERSION");
     if arguments.json {
         let document = serde_json::json!({
@@ -18,7 +18,6 @@ pub(super) fn version(context: &Context, arguments: &VersionArgs) -> Result<Exit
     } else {
         context.ui.line(&format!("corten {version}"));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// `corten __reference PAGE`: what `cargo xtask gen` writes to docs/reference.

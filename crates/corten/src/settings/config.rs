@@ -69,13 +69,12 @@ pub(crate) enum ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) const fn hint(&self) -> &'static str {
         match self {
-            Self::Read { .. } => Some("check the path given with `--config`".to_owned()),
-            Self::Parse { .. } => Some(
+            Self::Read { .. } => "check the path given with `--config`",
+            Self::Parse { .. } => {
                 "the tables are [images], [base] and [run]; see docs/reference/config.md"
-                    .to_owned(),
-            ),
+            }
         }
     }
 }
@@ -85,7 +84,7 @@ impl Config {
     pub(crate) fn load(
         explicit: Option<&Path>,
         environment: &Environment,
-        project: Option<&Path>,
+        project: &Path,
     ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         if let Some(path) = explicit {
@@ -106,8 +105,7 @@ impl Config {
             self.images.entry(from).or_insert(to);
         }
         self.base.mirror = self.base.mirror.take().or(file.base.mirror);
-        self.base.security_mirror =
-            self.base.security_mirror.take().or(file.base.security_mirror);
+        self.base.security_mirror = self.base.security_mirror.take().or(file.base.security_mirror);
         self.base.allow_expired_index =
             self.base.allow_expired_index.or(file.base.allow_expired_index);
         self.run.required_env.extend(file.run.required_env);
@@ -116,17 +114,14 @@ impl Config {
 }
 
 /// The files that apply, most specific first.
-fn candidates(environment: &Environment, project: Option<&Path>) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    if let Some(project) = project {
-        paths.push(project.join("corten.toml"));
-    }
-    let user = environment
-        .path("XDG_CONFIG_HOME")
-        .unwrap_or_else(|| environment.home().join(".config"));
-    paths.push(user.join("corten/corten.toml"));
-    paths.push(PathBuf::from("/etc/corten/corten.toml"));
-    paths
+fn candidates(environment: &Environment, project: &Path) -> [PathBuf; 3] {
+    let user =
+        environment.path("XDG_CONFIG_HOME").unwrap_or_else(|| environment.home().join(".config"));
+    [
+        project.join("corten.toml"),
+        user.join("corten/corten.toml"),
+        PathBuf::from("/etc/corten/corten.toml"),
+    ]
 }
 
 fn read(path: &Path, required: bool) -> Result<Option<File>, ConfigError> {

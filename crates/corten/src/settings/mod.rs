@@ -9,7 +9,7 @@ mod environment;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use config::{BaseTable, Config, ConfigError};
+pub(crate) use config::{Config, ConfigError};
 pub(crate) use environment::Environment;
 
 use crate::cli::Global;
@@ -19,12 +19,8 @@ use crate::cli::Global;
 pub(crate) struct Settings {
     /// The store's directory.
     pub root: PathBuf,
-    /// Directory for state that must not survive a reboot (`/run/corten` or XDG).
-    pub runtime_dir: PathBuf,
     pub config: Config,
     pub environment: Environment,
-    /// True when this process was started by a user other than root.
-    pub rootless: bool,
 }
 
 impl Settings {
@@ -34,7 +30,7 @@ impl Settings {
     pub(crate) fn load(
         global: &Global,
         environment: Environment,
-        project: Option<&Path>,
+        project: &Path,
     ) -> Result<Self, ConfigError> {
         let rootless = !rustix::process::geteuid().is_root();
         let config = Config::load(global.config.as_deref(), &environment, project)?;
@@ -44,15 +40,8 @@ impl Settings {
             .or_else(|| environment.path("CORTEN_ROOT"))
             .or_else(|| config.root.clone())
             .unwrap_or_else(|| default_root(&environment, rootless));
-        let runtime_dir = if rootless {
-            environment
-                .path("XDG_RUNTIME_DIR")
-                .map_or_else(|| root.join("run"), |directory| directory.join("corten"))
-        } else {
-            PathBuf::from("/run/corten")
-        };
         let root = std::path::absolute(&root).unwrap_or(root);
-        Ok(Self { root, runtime_dir, config, environment, rootless })
+        Ok(Self { root, config, environment })
     }
 }
 

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn memory_is_shown_in_the_units_it_is_given_in() {
-        let cases = [(512, "512 B"), (64 << 20, "64 MiB"), (3 << 29, "1.5 GiB"), (2 << 30, "2 GiB")];
+        let cases =
+            [(512, "512 B"), (64 << 20, "64 MiB"), (3 << 29, "1.5 GiB"), (2 << 30, "2 GiB")];
         for (count, text) in cases {
             assert_eq!(bytes_binary(count), text);
         }

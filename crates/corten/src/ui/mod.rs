@@ -9,8 +9,8 @@ mod template;
 use std::io::{IsTerminal, Write};
 
 pub(crate) use format::{Format, FormatError, plain, print_rows};
-pub(crate) use progress::Progress;
 pub(crate) use human::{age, bytes, bytes_binary, duration};
+pub(crate) use progress::Progress;
 
 use crate::cli::ColorChoice;
 use crate::settings::Environment;
@@ -75,6 +75,7 @@ impl Ui {
     }
 
     /// Writes data to stdout. A reader that went away is not an error.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the terminal's settings")]
     pub(crate) fn data(&self, text: &str) {
         write_all(&mut std::io::stdout().lock(), text.as_bytes());
     }
@@ -85,13 +86,9 @@ impl Ui {
     }
 
     /// Writes text to stderr as it is.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the terminal's settings")]
     pub(crate) fn talk(&self, text: &str) {
         write_all(&mut std::io::stderr().lock(), text.as_bytes());
-    }
-
-    /// Passes on bytes that a build step wrote.
-    pub(crate) fn talk_bytes(&self, bytes: &[u8]) {
-        write_all(&mut std::io::stderr().lock(), bytes);
     }
 
     pub(crate) fn status(&self, text: &str) {

@@ -64,10 +64,9 @@ impl Progress {
             _ if quiet => Mode::Quiet,
             ProgressMode::Quiet => Mode::Quiet,
             ProgressMode::Json => Mode::Json,
-            ProgressMode::Plain => Mode::Plain,
             ProgressMode::Tty => Mode::Tty,
             ProgressMode::Auto if ui.stderr_is_terminal() && !no_progress => Mode::Tty,
-            ProgressMode::Auto => Mode::Plain,
+            ProgressMode::Plain | ProgressMode::Auto => Mode::Plain,
         };
         Self { ui: ui.clone(), mode, source, state: Mutex::default() }
     }

@@ -82,6 +82,22 @@ impl Template {
     }
 }
 
+/// A value as Go prints it: lists as `[a b]`, objects as `map[a:1 b:2]`.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(printed).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}:{}", printed(value))).collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => plain(other),
+    }
+}
+
 enum Piece {
     Text(String),
     Action(String),
@@ -152,7 +168,12 @@ impl Parser {
         Ok((nodes, None))
     }
 
-    fn block(&mut self, keyword: &str, argument: &str, depth: usize) -> Result<Node, TemplateError> {
+    fn block(
+        &mut self,
+        keyword: &str,
+        argument: &str,
+        depth: usize,
+    ) -> Result<Node, TemplateError> {
         let head = pipe(argument)?;
         let (body, end) = self.nodes(depth + 1)?;
         let otherwise = match end.as_deref() {
@@ -285,7 +306,7 @@ fn render(nodes: &[Node], data: &Value, text: &mut String) -> Result<(), Templat
     for node in nodes {
         match node {
             Node::Text(literal) => text.push_str(literal),
-            Node::Output(value) => text.push_str(&plain(&evaluate(value, data)?)),
+            Node::Output(value) => text.push_str(&printed(&evaluate(value, data)?)),
             Node::If { condition, then, otherwise } => {
                 let chosen = if truth(&evaluate(condition, data)?) { then } else { otherwise };
                 render(chosen, data, text)?;
@@ -372,7 +393,7 @@ fn apply(function: &str, arguments: Vec<Value>) -> Result<Value, TemplateError> 
         "json" => Value::String(next("json")?.to_string()),
         "lower" => Value::String(plain(&next("lower")?).to_lowercase()),
         "upper" => Value::String(plain(&next("upper")?).to_uppercase()),
-        "println" => Value::String(format!("{}\n", plain(&next("println")?))),
+        "println" => Value::String(format!("{}\n", printed(&next("println")?))),
         "len" => length(&next("len")?)?,
         "not" => Value::Bool(!truth(&next("not")?)),
         "eq" => Value::Bool(plain(&next("eq")?) == plain(&next("eq")?)),
@@ -388,9 +409,9 @@ fn apply(function: &str, arguments: Vec<Value>) -> Result<Value, TemplateError> 
         "join" => {
             let (list, separator) = (next("join")?, plain(&next("join")?));
             match list {
-                Value::Array(items) => Value::String(
-                    items.iter().map(plain).collect::<Vec<_>>().join(&separator),
-                ),
+                Value::Array(items) => {
+                    Value::String(items.iter().map(plain).collect::<Vec<_>>().join(&separator))
+                }
                 Value::Null => Value::String(String::new()),
                 other => {
                     return Err(TemplateError::Type { function: "join", value: other.to_string() });
@@ -468,6 +489,7 @@ mod tests {
             ("{{.ID}}", "abc"),
             ("{{ .ID }}-{{.Size}}", "abc-12"),
             ("{{json .Tags}}", r#"["a:1","b:2"]"#),
+            ("{{.Tags}} {{.Empty}} {{.Config.Labels}}", "[a:1 b:2] [] map[x.y:z]"),
             ("{{range .Tags}}<{{.}}>{{end}}", "<a:1><b:2>"),
             ("{{range .Empty}}x{{else}}none{{end}}", "none"),
             ("{{if .Config.User}}u{{else}}root{{end}}", "root"),
@@ -496,7 +518,7 @@ mod tests {
         assert_eq!(run("{{range .Tags}}"), Err(TemplateError::MissingEnd("range".into())));
         assert_eq!(run("{{end}}"), Err(TemplateError::UnexpectedEnd("end".into())));
         assert!(matches!(run("{{$x}}"), Err(TemplateError::Syntax(_))));
-        assert!(matches!(run(&"{{(".repeat(3)), Err(_)));
+        assert!(run(&"{{(".repeat(3)).is_err());
         assert_eq!(run(&format!("{{{{{}", "(".repeat(99))), Err(TemplateError::Unclosed(0)));
         assert_eq!(run(&format!("{{{{{}}}}}", "(".repeat(99))), Err(TemplateError::TooDeep));
     }

@@ -1,11 +1,12 @@
 //! Small pieces of `corten run`: the record, the root file system, and a word about root.
 
 use corten_runtime::{ContainerSpec, Rootfs, UserNamespace};
-use corten_store::{ContainerRecord, Image, RunningContainer};
+use corten_store::{ContainerRecord, Image, RunningContainer, Store};
 
 use super::options::Request;
 use crate::cli::RunArgs;
 use crate::commands::Context;
+use crate::error::CliError;
 
 /// The image's layers, top first, and the container's own directory above them.
 pub(super) fn rootfs(
@@ -64,18 +65,33 @@ fn default_name(id: &str) -> String {
     format!("{}-{}-{suffix}", QUALITIES[digit(0) % 32], THINGS[digit(2) % 32])
 }
 
-/// An image that runs as root is told so, with the remedy; only where a person looks.
-pub(super) fn warn_of_root(context: &Context, arguments: &RunArgs, spec: &ContainerSpec) {
+/// Where the store remembers which images people were told of.
+const TOLD: &str = "told-of-root";
+
+/// Says once for each image that it runs as root, with the remedy; only where a person looks.
+pub(super) fn warn_of_root(
+    context: &Context,
+    arguments: &RunArgs,
+    store: &Store,
+    image: &Image,
+    spec: &ContainerSpec,
+) -> Result<(), CliError> {
     let chosen = arguments.user.is_some() || arguments.quiet;
-    if spec.uid == 0 && !chosen && context.verbose {
-        let whose = match spec.user_namespace {
-            UserNamespace::Auto => "root of the container only",
-            UserNamespace::Host => "the host's root",
-        };
-        context.ui.note(&format!(
-            "this image runs as root ({whose}): add `USER` to its Dockerfile, or run it with `-u`"
-        ));
+    if spec.uid != 0 || chosen || !context.ui.stderr_is_terminal() {
+        return Ok(());
     }
+    let id = image.id.to_string();
+    if store.aux(TOLD, &id)?.is_some() {
+        return Ok(());
+    }
+    let whose = match spec.user_namespace {
+        UserNamespace::Auto => "root of the container only",
+        UserNamespace::Host => "the host's root",
+    };
+    context.ui.note(&format!(
+        "this image runs as root ({whose}): add `USER` to its Dockerfile, or run it with `-u`"
+    ));
+    Ok(store.put_aux(TOLD, &id, b"")?)
 }
 
 #[cfg(test)]

@@ -30,8 +30,10 @@ pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<ExitCode, Cl
 
 fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     if arguments.tty && !rustix::termios::isatty(std::io::stdin()) {
-        return Err(CliError::new("standard input is no terminal, so `--tty` has nothing to show on")
-            .hint("leave out `-t`, or run it in a terminal".to_owned()));
+        return Err(CliError::new(
+            "standard input is no terminal, so `--tty` has nothing to show on",
+        )
+        .hint("leave out `-t`, or run it in a terminal".to_owned()));
     }
     let store = context.store()?;
     let image = find_image(context, arguments, &store)?;
@@ -52,7 +54,7 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     let container = create(&store, record, &image)?;
     let rootfs = describe::rootfs(&image, Some(&container), arguments.read_only);
     let mut spec = request.spec(rootfs);
-    describe::warn_of_root(context, arguments, &spec);
+    describe::warn_of_root(context, arguments, &store, &image, &spec)?;
     let plan = plan_with_network(context, arguments, &mut spec, &facts)?;
     if let Some(path) = &arguments.cidfile {
         corten_sys::file::write_atomic(path, id.as_bytes(), 0o644)?;
@@ -147,13 +149,8 @@ fn find_image(context: &Context, arguments: &RunArgs, store: &Store) -> Result<I
     if arguments.pull == PullPolicy::Never {
         return super::images::find(store, &arguments.image);
     }
-    let progress = Progress::new(
-        &context.ui,
-        ProgressMode::Auto,
-        arguments.quiet,
-        context.no_progress,
-        None,
-    );
+    let progress =
+        Progress::new(&context.ui, ProgressMode::Auto, arguments.quiet, context.no_progress, None);
     let resolver = Resolver::new(store, &context.settings, &progress);
     let reference = arguments.image.parse()?;
     let found = resolver.resolve(&reference, &Platform::host());

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use corten_runtime::network::resolv::{self, HostResolver};
 use corten_runtime::network::{self, PortMapping};
 use corten_runtime::options::{self, OptionError, SecurityOption, VolumeSource};
 use corten_runtime::user::{self, User};
@@ -23,9 +22,6 @@ const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Processes that a container may have when nobody says otherwise: a fork bomb ends here.
 const PIDS_DEFAULT: u64 = 32_768;
-
-/// Where the helper programs of a network without root are.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything of a container but its root file system.
 #[derive(Debug)]
@@ -48,7 +44,7 @@ impl Request {
         let mut spec = ContainerSpec::new(id, rootfs, command(arguments, image));
         spec.uid = user.uid;
         spec.gid = user.gid;
-        spec.additional_gids = user.additional_gids.clone();
+        spec.additional_gids.clone_from(&user.additional_gids);
         spec.env = environment(context, arguments, image, &user)?;
         spec.cwd = working_directory(arguments, image);
         spec.terminal = arguments.tty;
@@ -69,7 +65,7 @@ impl Request {
         }
         resources(arguments, &mut spec)?;
         security(arguments, &mut spec)?;
-        spec.host_files = host_files(&spec)?;
+        spec.host_files = HostFiles::for_container(&spec)?;
         Ok(Self { spec })
     }
 
@@ -111,11 +107,7 @@ fn command(arguments: &RunArgs, image: &Image) -> Vec<String> {
     words
 }
 
-fn resolve_user(
-    arguments: &RunArgs,
-    image: &Image,
-    snapshot: &Snapshot,
-) -> Result<User, CliError> {
+fn resolve_user(arguments: &RunArgs, image: &Image, snapshot: &Snapshot) -> Result<User, CliError> {
     let wanted =
         arguments.user.as_deref().or(image.config.config.user.as_deref()).unwrap_or_default();
     let read = |path: &str| -> Result<Vec<u8>, CliError> {
@@ -193,7 +185,7 @@ fn mounts(arguments: &RunArgs, cwd: &Path) -> Result<Vec<Mount>, CliError> {
     for text in &arguments.mounts {
         mounts.push(match flag("mount", options::parse_mount(text, cwd))? {
             Mount::Bind(mount) => Mount::Bind(existing(mount)?),
-            other => other,
+            tmpfs @ Mount::Tmpfs(_) => tmpfs,
         });
     }
     for text in &arguments.tmpfs {
@@ -250,8 +242,10 @@ fn resources(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliErr
         Some(count) => match u64::try_from(count) {
             Ok(count) => Some(Limit::required(count)),
             Err(_) => {
-                return Err(CliError::new(format!("`--pids-limit {count}` is no number of processes"))
-                    .hint("write a number, or -1 for no limit".to_owned()));
+                return Err(CliError::new(format!(
+                    "`--pids-limit {count}` is no number of processes"
+                ))
+                .hint("write a number, or -1 for no limit".to_owned()));
             }
         },
     };
@@ -277,23 +271,12 @@ fn security(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliErro
     Ok(())
 }
 
-/// The small files that each container has for itself.
-fn host_files(spec: &ContainerSpec) -> Result<HostFiles, CliError> {
-    let hostname = spec.hostname.clone().unwrap_or_else(|| spec.id.chars().take(12).collect());
-    let resolver = HostResolver::read()?;
-    let helper = network::helper_nameserver(SEARCH_PATH.as_ref());
-    let resolv_conf = resolv::plan_resolv_conf(spec.network, &resolver, helper);
-    let hosts = resolv::hosts_file(&hostname, None, &[]);
-    Ok(HostFiles {
-        resolv_conf: Some(resolv_conf.text),
-        hosts: Some(hosts),
-        hostname: Some(format!("{hostname}\n")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::Parser;
+    use corten_oci::digest::{Digest, ImageId};
     use corten_oci::image::ImageConfig;
 
     use super::*;
@@ -314,7 +297,14 @@ mod tests {
         let mut config = ImageConfig::default();
         config.config.entrypoint = list(entrypoint);
         config.config.cmd = list(cmd);
-        Image::for_tests(config)
+        Image {
+            id: ImageId(Digest::of(b"config")),
+            manifest: Digest::of(b"manifest"),
+            config,
+            layers: Vec::new(),
+            annotations: BTreeMap::new(),
+            stored_at: 0,
+        }
     }
 
     #[test]

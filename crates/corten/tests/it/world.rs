@@ -1,0 +1,40 @@
+//! Images for tests, made of the programs of this machine.
+
+use corten_testkit::{TestContext, rootfs};
+
+/// The programs that containers of tests start.
+const PROGRAMS: [&str; 10] =
+    ["cat", "env", "head", "id", "ls", "pwd", "sleep", "tail", "touch", "true"];
+
+/// A context whose work directory has `base/`: a Dockerfile and a small root file system.
+pub(crate) fn with_root_files() -> TestContext {
+    let context = corten_testkit::context!();
+    context.write("base/Dockerfile", "FROM scratch\nCOPY root /\nCMD [\"sh\"]\n");
+    rootfs::make(&context.work_dir().join("base/root"), &PROGRAMS);
+    context
+}
+
+/// A context whose store has the image `base`, with a shell in it.
+pub(crate) fn with_base() -> TestContext {
+    let context = with_root_files();
+    context.run(&["build", "--quiet", "-t", "base", "base"]).success();
+    context
+}
+
+/// A context whose store has the image `data`: two layers and no program.
+pub(crate) fn with_data() -> TestContext {
+    let context = corten_testkit::context!();
+    context.write("data/model.bin", vec![7; 5000]);
+    context.write("data/notes.txt", "notes\n");
+    context.write(
+        "data/Dockerfile",
+        "FROM scratch\n\
+         LABEL owner=\"data team\"\n\
+         COPY model.bin /models/\n\
+         COPY --chown=1000:1000 notes.txt /\n\
+         ENV MODE=test\n\
+         ENTRYPOINT [\"/serve\"]\n",
+    );
+    context.run(&["build", "--quiet", "-t", "data:v1", "data"]).success();
+    context
+}
