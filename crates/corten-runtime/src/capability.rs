@@ -227,7 +227,10 @@ mod tests {
         for (number, capability) in Capability::ALL.iter().enumerate() {
             assert_eq!(usize::from(capability.number()), number);
             assert_eq!(capability.name().parse(), Ok(*capability));
-            assert_eq!(format!("cap_{}", capability.name().to_lowercase()).parse(), Ok(*capability));
+            assert_eq!(
+                format!("cap_{}", capability.name().to_lowercase()).parse(),
+                Ok(*capability)
+            );
         }
     }
 
@@ -243,6 +246,6 @@ mod tests {
         for refused in [Capability::NetRaw, Capability::SysAdmin, Capability::Mknod] {
             assert!(!set.contains(&refused));
         }
-        assert_eq!(bits(&set), 0x2004_05fb);
+        assert_eq!(bits(&set), 0xa004_05fb);
     }
 }

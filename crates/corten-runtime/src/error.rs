@@ -54,7 +54,9 @@ impl PlanError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoProgram => Some("name a command after the image, or set `CMD` in it".to_owned()),
+            Self::NoProgram => {
+                Some("name a command after the image, or set `CMD` in it".to_owned())
+            }
             Self::UnmappedId { .. } => Some(
                 "give your user a range of ids: `usermod --add-subuids 100000-165535 \
                  --add-subgids 100000-165535 USER`"

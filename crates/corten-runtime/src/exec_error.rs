@@ -18,11 +18,15 @@ pub enum ExecError {
     Directory { program: String },
     #[error("failed to execute `{program}`: it is not marked as executable for this user")]
     NotExecutable { program: String },
-    #[error("failed to execute `{program}`: it is built for {built_for}, this machine is {machine}")]
+    #[error(
+        "failed to execute `{program}`: it is built for {built_for}, this machine is {machine}"
+    )]
     WrongArchitecture { program: String, built_for: &'static str, machine: &'static str },
     #[error("failed to execute `{program}`: its loader `{loader}` is not in the container")]
     NoLoader { program: String, loader: String },
-    #[error("failed to execute `{program}`: its interpreter `{interpreter}` is not in the container")]
+    #[error(
+        "failed to execute `{program}`: its interpreter `{interpreter}` is not in the container"
+    )]
     NoInterpreter { program: String, interpreter: String },
     #[error("failed to execute `{program}`: it is neither a program nor a script with a `#!` line")]
     NotAProgram { program: String },
@@ -73,9 +77,7 @@ impl ExecError {
             Self::NoInterpreter { interpreter, .. } => {
                 format!("install `{interpreter}` in the image, or change the script's first line")
             }
-            Self::NotAProgram { .. } => {
-                "start a script with a line such as `#!/bin/sh`".to_owned()
-            }
+            Self::NotAProgram { .. } => "start a script with a line such as `#!/bin/sh`".to_owned(),
         })
     }
 }

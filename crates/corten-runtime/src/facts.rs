@@ -1,10 +1,8 @@
 //! What the host can do, as far as a plan depends on it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use corten_sys::command::find_program;
 use corten_sys::error::IoError;
 use corten_sys::userns::{IdRange, is_whole_system, own_map, subordinate_in};
 use corten_sys::{caps, file};
@@ -12,11 +10,11 @@ use serde::Serialize;
 
 use crate::capability::Capability;
 use crate::cgroup::CgroupFacts;
+use crate::network::{RootlessObstacle, rootless_obstacles};
 use crate::spec::RlimitKind;
 
 /// Where the helper programs of the network are on every distribution.
-pub(crate) const SEARCH_PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The first outer id of containers where the administrator has not set aside a range.
 ///
@@ -43,7 +41,8 @@ pub struct HostFacts {
     /// Soft and hard limits of this process; `u64::MAX` is none.
     pub rlimits: BTreeMap<RlimitKind, (u64, u64)>,
     pub cgroups: CgroupFacts,
-    pub rootless_network: RootlessNetwork,
+    /// What is in the way of a network of containers without root; root needs no other program.
+    pub network_obstacles: Vec<RootlessObstacle>,
 }
 
 /// Whose ids containers can have.
@@ -63,15 +62,6 @@ pub enum Ids {
     },
 }
 
-/// What a network without root is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RootlessNetwork {
-    /// `pasta`, else `slirp4netns`.
-    pub program: Option<PathBuf>,
-    /// Whether `/dev/net/tun` can be opened for reading and writing.
-    pub tun: bool,
-}
-
 impl HostFacts {
     /// Looks at the host; takes well under a millisecond and starts nothing.
     pub fn gather() -> Result<Self, IoError> {
@@ -87,7 +77,11 @@ impl HostFacts {
             may_raise_limits: whole_system && has(Capability::SysResource),
             rlimits: own_rlimits(),
             cgroups: CgroupFacts::gather()?,
-            rootless_network: RootlessNetwork::find(),
+            network_obstacles: if whole_system {
+                Vec::new()
+            } else {
+                rootless_obstacles(SEARCH_PATH.as_ref())
+            },
         })
     }
 
@@ -101,32 +95,14 @@ impl HostFacts {
         self.kernel >= (major, minor)
     }
 
-    /// Says why a container cannot have the default network here, if it cannot.
+    /// Says why a container cannot have the default network here, if it cannot, and what to do
+    /// about it.
     pub fn default_network(&self) -> Result<(), String> {
-        if !self.is_rootless() {
+        if self.network_obstacles.is_empty() {
             return Ok(());
         }
-        match (&self.rootless_network.program, self.rootless_network.tun) {
-            (Some(_), true) => Ok(()),
-            (None, _) => Err("neither `pasta` (package passt) nor `slirp4netns` is installed, \
-                              which make it for ordinary users"
-                .to_owned()),
-            (Some(_), false) => {
-                Err("`/dev/net/tun` cannot be opened: `sudo chmod 666 /dev/net/tun`".to_owned())
-            }
-        }
-    }
-}
-
-impl RootlessNetwork {
-    fn find() -> Self {
-        let path = OsStr::new(SEARCH_PATH);
-        let find = |name| find_program(name, path);
-        let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
-        Self {
-            program: find("pasta").or_else(|| find("slirp4netns")),
-            tun: rustix::fs::access("/dev/net/tun", access).is_ok(),
-        }
+        let told = |obstacle: &RootlessObstacle| format!("{obstacle}; {}", obstacle.remedy());
+        Err(self.network_obstacles.iter().map(told).collect::<Vec<_>>().join("; "))
     }
 }
 

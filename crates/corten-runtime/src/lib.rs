@@ -41,7 +41,7 @@ pub use capability::{Capability, UnknownCapability, default_capabilities};
 pub use cgroup::{CgroupFacts, V1Controller};
 pub use error::{PlanError, RunError};
 pub use exec_error::ExecError;
-pub use facts::{HostFacts, Ids, RootlessNetwork};
+pub use facts::{HostFacts, Ids};
 pub use init::{INIT_ARGUMENT, init_main};
 pub use network::ports::PortMapping;
 pub use notice::Notice;

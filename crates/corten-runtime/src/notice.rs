@@ -31,7 +31,9 @@ impl Notice {
     /// Returns true if it may be the reason when something does not work or is less safe.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::NoUserNamespace { .. } | Self::RlimitClamped { .. } | Self::Cleanup { .. } => true,
+            Self::NoUserNamespace { .. } | Self::RlimitClamped { .. } | Self::Cleanup { .. } => {
+                true
+            }
             Self::Network { warning, .. } => *warning,
             Self::LimitNotSet { .. }
             | Self::ProcessesCountedPerUser { .. }

@@ -45,7 +45,10 @@ impl Report {
     }
 
     /// Reads a report from what was received; the end of all reports is `None`.
-    pub(crate) fn parse(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Option<(Self, Vec<OwnedFd>)>> {
+    pub(crate) fn parse(
+        bytes: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<Option<(Self, Vec<OwnedFd>)>> {
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -61,11 +64,8 @@ mod tests {
 
     #[test]
     fn the_longest_report_fits_into_a_message() {
-        let found = FoundFile {
-            path: "/".repeat(4096),
-            directory: false,
-            head: vec![255; HEAD_BYTES],
-        };
+        let found =
+            FoundFile { path: "/".repeat(4096), directory: false, head: vec![255; HEAD_BYTES] };
         let program = "x".repeat(4096);
         let failure = ExecFailure { program, errno: 2, found: Some(found) };
         let bytes = serde_json::to_vec(&Report::NotExecuted(failure)).expect("JSON");

@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
-use crate::network::ports::PortMapping;
+use corten_sys::error::IoError;
+use corten_sys::userns::{is_whole_system, own_map};
 
 pub(crate) use crate::capability::{Capability, default_capabilities};
+use crate::facts::SEARCH_PATH;
+use crate::network::ports::PortMapping;
+use crate::network::{self, resolv};
 
 /// One container to run.
 ///
@@ -91,6 +95,12 @@ impl ContainerSpec {
             shm_size_bytes: DEFAULT_SHM_BYTES,
             oom_score_adj: None,
         }
+    }
+
+    /// Returns the host name inside: the chosen one, else the beginning of the id, as in Docker.
+    pub fn hostname(&self) -> &str {
+        let short = self.id.get(..12).unwrap_or(&self.id);
+        self.hostname.as_deref().unwrap_or(short)
     }
 }
 
@@ -203,6 +213,27 @@ pub struct HostFiles {
     pub hosts: Option<String>,
     /// Content of `/etc/hostname`.
     pub hostname: Option<String>,
+}
+
+impl HostFiles {
+    /// Writes the files that a container with this network and host name needs, from those of the
+    /// host.
+    pub fn for_container(spec: &ContainerSpec) -> Result<Self, IoError> {
+        let host = resolv::HostResolver::read()?;
+        // Only an ordinary user's containers have a helper program.
+        let rootless = !is_whole_system(&own_map("uid_map")?);
+        let helper = if rootless && spec.network == Network::Default {
+            network::helper_nameserver(SEARCH_PATH.as_ref())
+        } else {
+            None
+        };
+        let hostname = spec.hostname();
+        Ok(Self {
+            resolv_conf: Some(resolv::plan_resolv_conf(spec.network, &host, helper).text),
+            hosts: Some(resolv::hosts_file(hostname, None, &[])),
+            hostname: Some(format!("{hostname}\n")),
+        })
+    }
 }
 
 /// What the container sees of the network.

@@ -45,7 +45,10 @@ pub(crate) struct IdMaps {
 pub(crate) enum RootStep {
     Overlay(Overlay),
     /// One directory as it is.
-    Directory { path: PathBuf, map_owners: bool },
+    Directory {
+        path: PathBuf,
+        map_owners: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub(crate) struct Overlay {
     pub upper: Upper,
     /// Shows the owners of the layers' files through the container's user namespace.
     pub map_owners: bool,
+    /// The container's root as the caller sees it: overlayfs makes its files as this user.
+    pub owner: u32,
     /// Flags without a value and options with one.
     pub options: Vec<(String, Option<String>)>,
     pub method: OverlayMethod,
@@ -62,9 +67,12 @@ pub(crate) struct Overlay {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "changes")]
 pub(crate) enum Upper {
-    Directory { upper: PathBuf, work: PathBuf },
-    /// A tmpfs; `owner` is the container's root as the caller sees it.
-    Memory { owner: u32 },
+    Directory {
+        upper: PathBuf,
+        work: PathBuf,
+    },
+    /// A tmpfs.
+    Memory,
 }
 
 /// How layers are named to the kernel.
@@ -131,39 +139,78 @@ pub(crate) enum Step {
         attributes: MountAttributes,
     },
     /// Attaches a prepared source.
-    Attach { source: usize, target: PathBuf },
+    Attach {
+        source: usize,
+        target: PathBuf,
+    },
     /// Makes a symbolic link.
-    Link { path: PathBuf, target: PathBuf },
+    Link {
+        path: PathBuf,
+        target: PathBuf,
+    },
     /// Lets go of the host's files for good.
     DropOldRoot,
     /// Puts small files in place, from memory.
-    Files { files: Vec<(PathBuf, String)> },
+    Files {
+        files: Vec<(PathBuf, String)>,
+    },
+    /// Switches on the loopback interface of a network of one's own.
+    Loopback,
     /// Waits until the caller has attached control groups and network.
     AwaitCaller,
     /// Makes the present control group the root of what the container sees.
     SeparateCgroups,
     /// Writes a kernel setting below `/proc/sys`.
-    Sysctl { name: String, value: String },
+    Sysctl {
+        name: String,
+        value: String,
+    },
     /// Hides a path, if it exists.
-    Mask { path: PathBuf },
+    Mask {
+        path: PathBuf,
+    },
     /// Makes a path read-only, if it exists.
-    MakeReadonly { path: PathBuf },
+    MakeReadonly {
+        path: PathBuf,
+    },
     /// Makes the root file system read-only.
     MakeRootReadonly,
-    Hostname { name: String },
+    Hostname {
+        name: String,
+    },
     /// Makes a terminal, sends its other side to the caller, takes it as standard input and output.
-    Terminal { uid: u32 },
-    Rlimit { resource: RlimitKind, soft: u64, hard: u64 },
-    Directory { path: PathBuf },
+    Terminal {
+        uid: u32,
+    },
+    Rlimit {
+        resource: RlimitKind,
+        soft: u64,
+        hard: u64,
+    },
+    Directory {
+        path: PathBuf,
+    },
     /// Drops what is not in the set from the bounding set.
-    Bounding { capabilities: u64, last: u8 },
+    Bounding {
+        capabilities: u64,
+        last: u8,
+    },
     /// `groups` is `None` where the kernel does not allow to set them.
-    User { uid: u32, gid: u32, groups: Option<Vec<u32>> },
+    User {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+    },
     /// The capabilities that are left before the program starts.
-    Capabilities { effective: u64 },
+    Capabilities {
+        effective: u64,
+    },
     NoNewPrivileges,
     /// `filter` as code, jump if true, jump if false, value.
-    Seccomp { filter: Vec<(u16, u8, u8, u32)>, log: bool },
+    Seccomp {
+        filter: Vec<(u16, u8, u8, u32)>,
+        log: bool,
+    },
     /// Becomes the first of the candidates that exists; `reaper` forks it and stays as process 1.
     Execute {
         candidates: Vec<String>,
@@ -185,6 +232,7 @@ impl Step {
             Self::Link { .. } => "make the link",
             Self::DropOldRoot => "let go of the host's file system",
             Self::Files { .. } => "put files of the container in place",
+            Self::Loopback => "switch on the loopback interface",
             Self::AwaitCaller => "wait for the control groups and the network",
             Self::SeparateCgroups => "make a cgroup namespace",
             Self::Sysctl { .. } => "set the kernel setting",
@@ -210,9 +258,9 @@ impl Step {
         match self {
             Self::Mount { target, .. } | Self::Attach { target, .. } => path(target),
             Self::Link { path: link, .. } => path(link),
-            Self::Mask { path: at } | Self::MakeReadonly { path: at } | Self::Directory { path: at } => {
-                path(at)
-            }
+            Self::Mask { path: at }
+            | Self::MakeReadonly { path: at }
+            | Self::Directory { path: at } => path(at),
             Self::Sysctl { name, .. } | Self::Hostname { name } => Some(name.clone()),
             Self::Rlimit { resource, .. } => Some(resource.to_string()),
             _ => None,
@@ -275,10 +323,7 @@ impl fmt::Display for Limit {
     }
 }
 
-fn write_options(
-    f: &mut fmt::Formatter<'_>,
-    options: &[(String, Option<String>)],
-) -> fmt::Result {
+fn write_options(f: &mut fmt::Formatter<'_>, options: &[(String, Option<String>)]) -> fmt::Result {
     for (key, value) in options {
         match value {
             Some(value) => write!(f, " {key}={value}")?,
@@ -313,8 +358,10 @@ impl fmt::Display for RootStep {
                 let word = if layers == 1 { "layer" } else { "layers" };
                 write!(f, "mount an overlay of {layers} {word}")?;
                 match &overlay.upper {
-                    Upper::Directory { upper, .. } => write!(f, ", changes in {}", upper.display())?,
-                    Upper::Memory { .. } => f.write_str(", changes in memory")?,
+                    Upper::Directory { upper, .. } => {
+                        write!(f, ", changes in {}", upper.display())?;
+                    }
+                    Upper::Memory => f.write_str(", changes in memory")?,
                 }
                 f.write_str(owners(overlay.map_owners))?;
                 write_options(f, &overlay.options)

@@ -89,13 +89,9 @@ fn resolve_user(passwd: &[u8], wanted: &str) -> Result<User, UserError> {
     });
     match (listed, id) {
         (Some(user), _) => Ok(user),
-        (None, Some(uid)) => Ok(User {
-            uid,
-            gid: 0,
-            additional_gids: Vec::new(),
-            name: None,
-            home: "/".to_owned(),
-        }),
+        (None, Some(uid)) => {
+            Ok(User { uid, gid: 0, additional_gids: Vec::new(), name: None, home: "/".to_owned() })
+        }
         (None, None) => Err(UserError::UnknownUser { name: wanted.to_owned() }),
     }
 }

@@ -168,8 +168,13 @@ impl Root {
     }
 
     /// Opens the directory that holds the last component, and returns that component.
-    pub fn parent<'p>(&self, path: &'p Path, resolve: Resolve) -> Result<(Dir, &'p OsStr), IoError> {
-        let (parent, name) = split(path).ok_or_else(|| self.dir.error("open", path, Errno::INVAL))?;
+    pub fn parent<'p>(
+        &self,
+        path: &'p Path,
+        resolve: Resolve,
+    ) -> Result<(Dir, &'p OsStr), IoError> {
+        let (parent, name) =
+            split(path).ok_or_else(|| self.dir.error("open", path, Errno::INVAL))?;
         Ok((self.open_dir(parent, resolve)?, name))
     }
 

@@ -15,9 +15,24 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Whoever runs it and opens `/proc/self/exe` for writing is refused, even as root and even when
 /// the file belongs to the same user. Costs two system calls; the pages are those of the file.
 pub fn read_only_view() -> io::Result<OwnedFd> {
-    let view = mount::copy_path(Path::new(OWN_PROGRAM), false)?;
+    let view = match mount::copy_path(Path::new(OWN_PROGRAM), false) {
+        // The link leads to a mount of the namespace in which we were started. In a namespace of our
+        // own, its name leads to the copy of that mount.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => by_name()?,
+        other => other?,
+    };
     let attributes = Attributes { readonly: true, no_setuid: true, ..Attributes::default() };
     mount::restrict(view.as_fd(), attributes, false)?;
+    Ok(view)
+}
+
+/// Opens our program by its name, if that still names the file that we were started from.
+fn by_name() -> io::Result<OwnedFd> {
+    let view = mount::copy_path(&std::fs::read_link(OWN_PROGRAM)?, false)?;
+    let (found, own) = (rustix::fs::fstat(&view)?, rustix::fs::stat(OWN_PROGRAM)?);
+    if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     Ok(view)
 }
 

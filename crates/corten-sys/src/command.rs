@@ -2,7 +2,8 @@
 //!
 //! Every signal is back at its default and none is blocked, whatever we were started with: some
 //! programs fail otherwise (pasta of 2023 when SIGPIPE is ignored). No descriptor but those that
-//! were named is open in the program, because everything in Corten is opened close-on-exec.
+//! were named is open in the program: everything in Corten is opened close-on-exec, and what whoever
+//! started us has left open is marked so.
 #![expect(unsafe_code, reason = "posix_spawn has no safe wrapper")]
 
 use std::ffi::{CString, OsStr, OsString};
@@ -74,6 +75,7 @@ impl<'a> Command<'a> {
     /// Starts the program.
     pub fn spawn(&self) -> io::Result<Child> {
         crate::process::keep_child_reports()?;
+        crate::process::close_on_exec_from(3)?;
         let highest = self.descriptors.iter().map(|(_, number)| *number).max().unwrap_or(2).max(2);
         let mut moved: Vec<OwnedFd> = Vec::new();
         let mut actions = FileActions::new()?;
@@ -193,9 +195,7 @@ impl FileActions {
     fn duplicate(&mut self, from: i32, to: i32) -> io::Result<()> {
         // SAFETY: the structure was initialised; the numbers are used in the new process only,
         // where they change its own copy of the table.
-        check(unsafe {
-            libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), from, to)
-        })
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), from, to) })
     }
 
     fn open_null(&mut self, number: i32) -> io::Result<()> {

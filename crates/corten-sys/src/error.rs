@@ -18,7 +18,11 @@ pub struct IoError {
 
 impl IoError {
     /// Builds the error from its parts.
-    pub fn new(operation: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+    pub fn new(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> Self {
         Self { operation, path: path.into(), source: source.into() }
     }
 
@@ -70,6 +74,9 @@ impl IoError {
 }
 
 /// Returns a function that puts the operation and the path around an error, for `map_err`.
-pub fn at<E: Into<io::Error>>(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> IoError {
+pub fn at<E: Into<io::Error>>(
+    operation: &'static str,
+    path: impl AsRef<Path>,
+) -> impl FnOnce(E) -> IoError {
     move |source| IoError::new(operation, path.as_ref(), source)
 }

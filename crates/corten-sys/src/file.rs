@@ -102,7 +102,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IoError>
     sync_dir(folder)
 }
 
-fn write_then_rename(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), IoError> {
+fn write_then_rename(
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), IoError> {
     let file = create_new(temporary, mode)?;
     write_all(&file, path, bytes)?;
     sync(&file, path)?;
@@ -165,11 +170,7 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), IoError> {
 
 /// Creates a directory and its parents; existing ones are left as they are.
 pub fn create_dirs(path: &Path, mode: u32) -> Result<(), IoError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(at("create", path))
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(at("create", path))
 }
 
 /// Returns true if something has this name, a dangling link included.

@@ -85,7 +85,11 @@ impl FileLock {
         Self::try_flock(Self::create(path)?, path, operation)
     }
 
-    fn try_flock(file: File, path: &Path, operation: FlockOperation) -> Result<Option<Self>, IoError> {
+    fn try_flock(
+        file: File,
+        path: &Path,
+        operation: FlockOperation,
+    ) -> Result<Option<Self>, IoError> {
         match flock(&file, operation) {
             Ok(()) => Ok(Some(Self { file, path: path.to_owned() })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -97,8 +97,7 @@ fn recursion(recursive: bool) -> OpenTreeFlags {
 
 /// Attaches a detached mount at an open file or directory.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 
@@ -109,11 +108,7 @@ pub fn attach_at(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
 }
 
 /// Adds attributes to a mount, and with `recursive` to the ones below it.
-pub fn restrict(
-    mount: BorrowedFd<'_>,
-    attributes: Attributes,
-    recursive: bool,
-) -> io::Result<()> {
+pub fn restrict(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::Result<()> {
     set_attributes(mount, attributes.bits(), None, recursive)
 }
 
@@ -211,4 +206,3 @@ pub fn open_place(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
-

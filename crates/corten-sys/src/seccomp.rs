@@ -29,12 +29,7 @@ pub fn install(filter: &[Instruction], log: bool) -> io::Result<()> {
     // SAFETY: `Instruction` has the layout of `sock_filter` (checked in the tests), the length is
     // that of the slice, and the kernel copies it before the call returns.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const program,
-        )
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -86,9 +86,8 @@ fn set_of(signals: &[i32]) -> SignalSet {
 fn block(set: &SignalSet) -> io::Result<SignalSet> {
     let mut previous = MaybeUninit::uninit();
     // SAFETY: both point to locals, one initialised and read, the other written as a whole.
-    let code = unsafe {
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set.0, previous.as_mut_ptr())
-    };
+    let code =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set.0, previous.as_mut_ptr()) };
     if code != 0 {
         return Err(io::Error::from_raw_os_error(code));
     }
@@ -119,11 +118,32 @@ pub fn unblock_all() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a write to a closed pipe end the process again, which Rust programs ignore.
-pub fn restore_broken_pipe() -> io::Result<()> {
-    // SAFETY: SIG_DFL as a handler runs no code of ours, and the number is a valid signal.
-    let previous = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Puts back the default of what may be ignored in a program that was started with [`Command`]:
+/// a write to a closed pipe, which Rust programs ignore, and the two signals that the C library
+/// keeps to itself (32 and 33), which it does not let a new program have by default.
+///
+/// [`Command`]: crate::command::Command
+pub fn restore_ignored() -> io::Result<()> {
+    /// The kernel's `struct sigaction`: handler, flags, restorer, mask; zero is the default.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = size_of::<u64>();
+    for signal in [libc::SIGPIPE, 32, 33] {
+        // SAFETY: the kernel reads the structure, a constant of the size that it has on our
+        // architectures, and writes nothing; the default action runs no code of ours.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                MASK_BYTES,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the next of all signals; they must be blocked (see [`block_all`]).
@@ -151,13 +171,10 @@ mod tests {
         assert_eq!(reader.next().expect("one signal"), Some(libc::SIGUSR2));
         drop(reader);
         let after = block(&set_of(&[])).expect("the mask can be read");
-        // SAFETY: both sets are initialised and only read.
-        let blocked = unsafe {
-            (
-                libc::sigismember(&raw const before.0, libc::SIGUSR2),
-                libc::sigismember(&raw const after.0, libc::SIGUSR2),
-            )
+        let blocked = |set: &SignalSet| {
+            // SAFETY: the set is initialised and only read.
+            unsafe { libc::sigismember(&raw const set.0, libc::SIGUSR2) }
         };
-        assert_eq!(blocked.0, blocked.1);
+        assert_eq!(blocked(&before), blocked(&after));
     }
 }

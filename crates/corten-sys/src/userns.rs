@@ -272,7 +272,10 @@ fn with_ranges(uid: u32, gid: u32, ranges: &Ranges) -> Result<RootlessIds, Usern
     let complaint = read_to_end(&complaint_reader);
     let report = process::wait_pid(pid).map_err(step("wait for the id maps"))?;
     unshared?;
-    told.map_err(|errno| UsernsError::Step { attempt: "ask for the id maps", source: errno.into() })?;
+    told.map_err(|errno| UsernsError::Step {
+        attempt: "ask for the id maps",
+        source: errno.into(),
+    })?;
     if report.ended == Ended::Code(0) {
         let sum = |ranges: &[(u32, u32)]| ranges.iter().map(|(_, count)| u64::from(*count)).sum();
         return Ok(RootlessIds::Ranges { users: sum(&ranges.users), groups: sum(&ranges.groups) });
@@ -353,9 +356,8 @@ fn become_root() -> Result<(), UsernsError> {
     use rustix::process::DumpableBehavior;
     use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
     let (root, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    let failed = |attempt| move |errno: rustix::io::Errno| UsernsError::Step {
-        attempt,
-        source: errno.into(),
+    let failed = |attempt| {
+        move |errno: rustix::io::Errno| UsernsError::Step { attempt, source: errno.into() }
     };
     set_thread_res_gid(group, group, group).map_err(failed("become the root group"))?;
     set_thread_res_uid(root, root, root).map_err(failed("become root of the user namespace"))?;

@@ -63,11 +63,7 @@ pub(crate) fn plan(
     for wanted in wanted(&spec.resources) {
         if let Err((reason, remedy)) = available(facts, wanted.controller) {
             if wanted.required {
-                return Err(PlanError::LimitNotEnforceable {
-                    limit: wanted.limit,
-                    reason,
-                    remedy,
-                });
+                return Err(PlanError::LimitNotEnforceable { limit: wanted.limit, reason, remedy });
             }
             notices.push(Notice::LimitNotSet { limit: wanted.limit, reason });
             continue;

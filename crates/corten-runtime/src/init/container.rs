@@ -15,6 +15,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use super::reaper;
 use super::target::{self, Kind};
 use crate::exec_error::{ExecFailure, FoundFile, HEAD_BYTES};
+use crate::network;
 use crate::report::{GO, Report};
 use crate::seccomp::from_wire;
 use crate::steps::{MountAttributes, Step};
@@ -95,14 +96,17 @@ impl Walker {
                 None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
             },
             Step::Files { files } => self.files(files),
+            Step::Loopback => network::switch_on_loopback(),
             Step::AwaitCaller => self.await_caller(),
             Step::SeparateCgroups => namespace::unshare(namespace::CGROUP),
             Step::Sysctl { name, value } => self.sysctl(name, value),
             Step::Mask { path } => self.mask(path),
             Step::MakeReadonly { path } => self.make_readonly(path),
-            Step::MakeRootReadonly => {
-                mount::restrict(self.root()?, Attributes { readonly: true, ..Attributes::default() }, false)
-            }
+            Step::MakeRootReadonly => mount::restrict(
+                self.root()?,
+                Attributes { readonly: true, ..Attributes::default() },
+                false,
+            ),
             Step::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
             Step::Terminal { uid } => self.make_terminal(*uid),
             Step::Rlimit { resource, soft, hard } => {
@@ -144,7 +148,8 @@ impl Walker {
 
     fn swap_root(&mut self) -> io::Result<()> {
         let place = mount::open_place(Path::new("/"))?;
-        let new_root = self.mounts.first().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        let new_root =
+            self.mounts.first().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
         mount::attach_at(new_root.as_fd(), Path::new("/"))?;
         rustix::process::fchdir(new_root)?;
         mount::swap_root()?;
@@ -287,7 +292,7 @@ impl Walker {
         let mut begin = || -> io::Result<(CStrings, CStrings)> {
             // Nothing but the standard descriptors reaches the program.
             process::close_on_exec_from(3)?;
-            signals::restore_broken_pipe()?;
+            signals::restore_ignored()?;
             if *reaper && let Some(child) = reaper::split(self.terminal)? {
                 // The caller waits for the end of the socket, which the child keeps until then.
                 self.control = None;

@@ -27,7 +27,10 @@ impl Failure {
     }
 
     /// The same, about a path.
-    pub(super) fn at<E: Into<io::Error>>(attempt: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+    pub(super) fn at<E: Into<io::Error>>(
+        attempt: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
         let subject = path.display().to_string();
         move |error| Self(Report::failed(attempt, Some(subject), &error.into()))
     }
@@ -52,7 +55,8 @@ struct Inherited {
 
 impl Inherited {
     fn take() -> io::Result<Self> {
-        let count = if std::env::args_os().nth(2).is_some_and(|word| word == "cgroup") { 4 } else { 3 };
+        let count =
+            if std::env::args_os().nth(2).is_some_and(|word| word == "cgroup") { 4 } else { 3 };
         let mut fds = process::take_inherited(count)?.into_iter();
         let mut next = || fds.next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
         Ok(Self { control: next()?, plan: next()?, caller_alive: next()?, cgroup: next().ok() })
@@ -112,7 +116,8 @@ fn begin(plan: OwnedFd) -> Result<(HelperPlan, OwnedFd, OwnedFd), Failure> {
 
 fn read_plan(plan: OwnedFd) -> Result<HelperPlan, Failure> {
     let bytes = file::read_file_limited(&plan.into(), Path::new("plan"), PLAN_BYTES_MAX)?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::of("read the plan")(io::Error::other(error)))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::of("read the plan")(io::Error::other(error)))
 }
 
 /// Joins an empty keyring, which the container's process inherits.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use corten_sys::mount::{self, Attributes, FileSystem};
-use corten_sys::namespace;
+use corten_sys::{namespace, process};
 use rustix::fs::{Mode, OFlags};
 
 use super::helper::Failure;
@@ -70,11 +70,7 @@ fn owners_refused(path: &Path, error: &io::Error) -> Failure {
         Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => {
             Failure(Report::OwnersRefused { path: path.display().to_string() })
         }
-        _ => Failure(Report::failed(
-            "map the owners of",
-            Some(path.display().to_string()),
-            error,
-        )),
+        _ => Failure(Report::failed("map the owners of", Some(path.display().to_string()), error)),
     }
 }
 
@@ -89,6 +85,12 @@ pub(super) fn root(
         }
         RootStep::Overlay(overlay) => {
             let namespace = user_namespace.filter(|_| overlay.map_owners);
+            if namespace.is_some() {
+                // Overlayfs keeps the identity of its maker and makes files with it. Through a
+                // mapped mount, only ids of the container can.
+                process::set_file_identity(overlay.owner, overlay.owner)
+                    .map_err(Failure::of("take the identity of the container's root"))?;
+            }
             match overlay.method {
                 OverlayMethod::Descriptors => by_descriptors(overlay, namespace),
                 OverlayMethod::Paths => by_paths(overlay, namespace),
@@ -140,10 +142,7 @@ struct Changes {
 }
 
 /// Opens the upper and the work directory, which must be of one mount.
-fn upper(
-    overlay: &Overlay,
-    user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<Changes, Failure> {
+fn upper(overlay: &Overlay, user_namespace: Option<BorrowedFd<'_>>) -> Result<Changes, Failure> {
     let (base, upper, work) = match &overlay.upper {
         Upper::Directory { upper, work } => {
             let parent = common_parent(upper, work);
@@ -151,8 +150,8 @@ fn upper(
             let inside = |path: &Path| path.strip_prefix(&parent).unwrap_or(path).to_owned();
             (base, inside(upper), inside(work))
         }
-        Upper::Memory { owner } => {
-            let base = memory(overlay, *owner)?;
+        Upper::Memory => {
+            let base = memory(overlay)?;
             (base, PathBuf::from("upper"), PathBuf::from("work"))
         }
     };
@@ -186,7 +185,7 @@ fn common_parent(one: &Path, two: &Path) -> PathBuf {
 
 /// Makes a detached tmpfs with an upper directory like the root of the top layer, and a work
 /// directory.
-fn memory(overlay: &Overlay, owner: u32) -> Result<OwnedFd, Failure> {
+fn memory(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     const ATTEMPT: &str = "make the file system for changes";
     let system = FileSystem::new("tmpfs").map_err(Failure::of(ATTEMPT))?;
     system.text("mode", "755").map_err(Failure::of(ATTEMPT))?;
@@ -196,11 +195,13 @@ fn memory(overlay: &Overlay, owner: u32) -> Result<OwnedFd, Failure> {
         None => 0o755,
     };
     for (name, mode) in [("upper", mode), ("work", 0o700)] {
-        rustix::fs::mkdirat(&base, name, Mode::from_raw_mode(0o700)).map_err(Failure::of(ATTEMPT))?;
+        rustix::fs::mkdirat(&base, name, Mode::from_raw_mode(0o700))
+            .map_err(Failure::of(ATTEMPT))?;
         // The file mode mask does not apply to this.
         rustix::fs::chmodat(&base, name, Mode::from_raw_mode(mode), rustix::fs::AtFlags::empty())
             .map_err(Failure::of(ATTEMPT))?;
-        let (user, group) = (rustix::fs::Uid::from_raw(owner), rustix::fs::Gid::from_raw(owner));
+        let (user, group) =
+            (rustix::fs::Uid::from_raw(overlay.owner), rustix::fs::Gid::from_raw(overlay.owner));
         let flags = rustix::fs::AtFlags::empty();
         rustix::fs::chownat(&base, name, Some(user), Some(group), flags)
             .map_err(Failure::of(ATTEMPT))?;
@@ -210,10 +211,7 @@ fn memory(overlay: &Overlay, owner: u32) -> Result<OwnedFd, Failure> {
 
 /// For kernels that know layers by path only: in a mount namespace of our own, the mapped copies
 /// are put on top of the very paths that they are copies of.
-fn by_paths(
-    overlay: &Overlay,
-    user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<OwnedFd, Failure> {
+fn by_paths(overlay: &Overlay, user_namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failure> {
     let first = overlay.lowers.first().map_or(Path::new("/"), PathBuf::as_path);
     namespace::unshare(namespace::MOUNT).map_err(Failure::of("make a mount namespace"))?;
     mount::make_all_private().map_err(Failure::of("separate the mounts from the host's"))?;
@@ -232,9 +230,9 @@ fn by_paths(
             cover(&common_parent(upper, work))?;
             (upper.clone(), work.clone())
         }
-        Upper::Memory { owner } => {
+        Upper::Memory => {
             // The work directory of nobody: any directory that the layers do not need.
-            let base = memory(overlay, *owner)?;
+            let base = memory(overlay)?;
             let place = Path::new("/proc");
             mount::attach_at(base.as_fd(), place).map_err(Failure::at("mount", place))?;
             (place.join("upper"), place.join("work"))

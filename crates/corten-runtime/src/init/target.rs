@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 /// The kernel's own limit of links in one path.
@@ -31,9 +31,11 @@ impl Kind {
     }
 }
 
-/// A mount point, and whether it had to be made.
+/// A mount point, and what had to be made for it.
 pub(super) struct Target {
     pub fd: OwnedFd,
+    /// The directories and files that were missing and are now in the file system of the root, as
+    /// opposed to one that is mounted in it.
     pub created: Vec<PathBuf>,
 }
 
@@ -59,10 +61,7 @@ fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd
 }
 
 /// Opens a path that may be absent.
-pub(super) fn open_if_present(
-    root: BorrowedFd<'_>,
-    path: &Path,
-) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn open_if_present(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     match open(root, path) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -110,8 +109,15 @@ fn ensure_counted(
             rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o644))?;
         }
     }
-    created.push(path.to_owned());
+    if is_same_mount(root, folder.as_fd())? {
+        created.push(path.to_owned());
+    }
     open(root, path)
+}
+
+fn is_same_mount(one: BorrowedFd<'_>, two: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mount = |fd| rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+    Ok(mount(one)?.stx_mnt_id == mount(two)?.stx_mnt_id)
 }
 
 fn read_link(folder: &impl AsFd, name: &OsStr) -> Result<Option<PathBuf>, Errno> {
@@ -131,7 +137,8 @@ mod tests {
     use corten_sys::file;
 
     fn root(name: &str) -> (PathBuf, OwnedFd) {
-        let path = std::env::temp_dir().join(format!("corten-target-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("corten-target-{name}-{}", std::process::id()));
         file::remove_tree(&path).expect("removed");
         file::create_dirs(&path, 0o755).expect("created");
         let fd = corten_sys::mount::open_place(&path).expect("opened");

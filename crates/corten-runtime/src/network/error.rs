@@ -1,10 +1,12 @@
 //! What can go wrong with a container's network, and what to do about it.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
 use corten_sys::error::IoError;
 use corten_sys::netlink::NetlinkError;
+use serde::Serialize;
 
 use super::plan::{BRIDGE, Subnet};
 use super::ports::{PortError, Protocol};
@@ -102,10 +104,10 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// Without root, neither helper program can be used.
-    #[error("no network for a container without root: {}", reasons.join("; "))]
+    #[error("no network for a container without root: {}", joined(obstacles, "; "))]
     RootlessUnavailable {
-        /// Why each way is closed.
-        reasons: Vec<String>,
+        /// What is in the way, all of it.
+        obstacles: Vec<RootlessObstacle>,
     },
     /// The helper program could not be started.
     #[error("failed to start `{program}`")]
@@ -176,14 +178,68 @@ impl NetworkError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 Some("run `ip address` to see the addresses of this host".to_owned())
             }
-            Self::RootlessUnavailable { .. } => Some(
-                "install the package `passt` or `slirp4netns`, or use `--network host|none`"
-                    .to_owned(),
-            ),
+            Self::RootlessUnavailable { obstacles } => {
+                let remedies: Vec<String> =
+                    obstacles.iter().map(RootlessObstacle::remedy).collect();
+                Some(format!("{}; or use `--network host|none`", remedies.join("; ")))
+            }
             Self::Netlink(error) => netlink_hint(error),
             _ => None,
         }
     }
+}
+
+/// What keeps an ordinary user's containers from having a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "obstacle")]
+pub enum RootlessObstacle {
+    /// Neither helper program is installed.
+    NoProgram,
+    /// There is no device to make an interface with, or no driver for it.
+    NoDevice,
+    /// The device is there, but the user may not open it.
+    DeviceRefused {
+        /// The number of the kernel's refusal.
+        errno: i32,
+    },
+}
+
+impl RootlessObstacle {
+    /// Says what to do about it.
+    pub fn remedy(&self) -> String {
+        let text = match self {
+            Self::NoProgram => "install it: `sudo apt-get install passt`, or your system's like",
+            Self::NoDevice => "load the driver of `/dev/net/tun`: `sudo modprobe tun`",
+            Self::DeviceRefused { errno: libc::EACCES } => {
+                "let every user open the device, as most systems do: `sudo chmod 666 /dev/net/tun`"
+            }
+            Self::DeviceRefused { .. } => {
+                "allow the device where this system's own container is started: \
+                 `--device /dev/net/tun`"
+            }
+        };
+        text.to_owned()
+    }
+}
+
+impl fmt::Display for RootlessObstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProgram => {
+                f.write_str("neither `pasta` (package `passt`) nor `slirp4netns` is installed")
+            }
+            Self::NoDevice => f.write_str("there is no device `/dev/net/tun`"),
+            Self::DeviceRefused { errno } => write!(
+                f,
+                "your user may not open `/dev/net/tun`: {}",
+                io::Error::from_raw_os_error(*errno)
+            ),
+        }
+    }
+}
+
+fn joined(obstacles: &[RootlessObstacle], separator: &str) -> String {
+    obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
 fn netlink_hint(error: &NetlinkError) -> Option<String> {

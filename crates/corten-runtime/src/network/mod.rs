@@ -35,6 +35,7 @@ mod proxy;
 pub mod resolv;
 
 use std::ffi::OsStr;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -42,9 +43,9 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use crate::spec::Network;
-pub use error::NetworkError;
+pub use error::{NetworkError, RootlessObstacle};
 pub use facts::{BridgeFacts, NetworkFacts};
-pub use pasta::helper_nameserver;
+pub use pasta::{helper_nameserver, rootless_obstacles};
 pub use plan::{BRIDGE, BridgePlan, BridgeStep, Subnet, plan_bridge};
 pub use ports::{PortError, PortMapping, Protocol, parse_all as parse_ports};
 pub use proxy::Published;
@@ -222,6 +223,23 @@ fn attach_loopback(request: &NetworkRequest<'_>) -> Result<Attachment, NetworkEr
     let mut attachment = Attachment::empty();
     attachment.address = published.then_some(ISOLATED_ADDRESS);
     Ok(attachment)
+}
+
+/// Switches on the loopback interface of the namespace that we are in.
+pub(crate) fn switch_on_loopback() -> io::Result<()> {
+    let switch_on = || -> Result<(), NetworkError> {
+        let mut socket = RouteSocket::open()?;
+        loopback_up(&mut socket)?;
+        Ok(())
+    };
+    switch_on().map_err(|error| {
+        let errno = match error {
+            NetworkError::Netlink(error) => error.errno(),
+            NetworkError::InterfaceMissing { .. } => Some(libc::ENODEV),
+            _ => None,
+        };
+        io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))
+    })
 }
 
 fn attach_bridge(request: &NetworkRequest<'_>) -> Result<Attachment, NetworkError> {

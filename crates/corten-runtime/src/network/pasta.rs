@@ -30,7 +30,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::bridge::{inside, loopback_up};
 use super::lease::{HelperRecord, Leases};
-use super::{NetworkError, NetworkRequest};
+use super::{NetworkError, NetworkRequest, RootlessObstacle};
 
 /// Both are ready within some 10 ms; on a busy machine it may take a hundred times that.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ struct HelperFacts {
     pasta: Option<PathBuf>,
     slirp: Option<PathBuf>,
     /// Why the device cannot be opened, if it cannot.
-    tun_refusal: Option<String>,
+    tun: Option<RootlessObstacle>,
 }
 
 impl HelperFacts {
@@ -88,30 +88,40 @@ impl HelperFacts {
         Self {
             pasta: find_program("pasta", search_path),
             slirp: find_program("slirp4netns", search_path),
-            tun_refusal: opened.err().map(|errno| io::Error::from(errno).to_string()),
+            tun: opened.err().map(obstacle_of),
         }
     }
 }
 
-/// Chooses a program, or says why each cannot be used.
-fn choose(facts: &HelperFacts) -> Result<Choice, Vec<String>> {
-    let mut reasons = Vec::new();
-    if let Some(refusal) = &facts.tun_refusal {
-        reasons.push(format!("`{TUN}` cannot be opened ({refusal})"));
+fn obstacle_of(errno: rustix::io::Errno) -> RootlessObstacle {
+    use rustix::io::Errno;
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::NXIO => RootlessObstacle::NoDevice,
+        errno => RootlessObstacle::DeviceRefused { errno: errno.raw_os_error() },
     }
+}
+
+/// Chooses a program, or says why each cannot be used.
+fn choose(facts: &HelperFacts) -> Result<Choice, Vec<RootlessObstacle>> {
+    let mut obstacles: Vec<RootlessObstacle> = facts.tun.iter().cloned().collect();
     match (&facts.pasta, &facts.slirp) {
-        (Some(program), _) if reasons.is_empty() => {
+        (Some(program), _) if obstacles.is_empty() => {
             Ok(Choice { kind: Kind::Pasta, program: program.clone() })
         }
-        (None, Some(program)) if reasons.is_empty() => {
+        (None, Some(program)) if obstacles.is_empty() => {
             Ok(Choice { kind: Kind::Slirp, program: program.clone() })
         }
         (None, None) => {
-            reasons.push("neither `pasta` nor `slirp4netns` is installed".to_owned());
-            Err(reasons)
+            obstacles.push(RootlessObstacle::NoProgram);
+            Err(obstacles)
         }
-        _ => Err(reasons),
+        _ => Err(obstacles),
     }
+}
+
+/// Returns what keeps an ordinary user's containers from having a network; nothing if they can.
+pub fn rootless_obstacles(search_path: &OsStr) -> Vec<RootlessObstacle> {
+    choose(&HelperFacts::gather(search_path)).err().unwrap_or_default()
 }
 
 /// Returns the name server that a container without root has when the host's cannot be reached
@@ -167,7 +177,7 @@ fn end_child(child: &Child) -> io::Result<()> {
 /// Starts a helper program for a container and returns the container's address.
 pub(super) fn start(request: &NetworkRequest<'_>) -> Result<(Helper, Ipv4Addr), NetworkError> {
     let choice = choose(&HelperFacts::gather(request.search_path))
-        .map_err(|reasons| NetworkError::RootlessUnavailable { reasons })?;
+        .map_err(|obstacles| NetworkError::RootlessUnavailable { obstacles })?;
     let leases = open_records(request.state_dir)?;
     leases.end_orphans()?;
     let place = NamespaceFile::new(request, leases.directory())?;
@@ -223,7 +233,7 @@ fn open_own_records(logins: &Path, shared: &Path, user: u32) -> Result<Leases, N
     let found = file::symlink_metadata(&own)?;
     let is_private = found.is_dir()
         && found.uid() == rustix::process::geteuid().as_raw()
-        && found.mode() & 0o077 == 0;
+        && found.mode() & 0o777 == 0o700;
     if !is_private {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
         return Err(IoError::new("trust the directory of someone else", own, source).into());
@@ -428,6 +438,7 @@ fn start_error(program: &Path, source: io::Error) -> NetworkError {
 #[cfg(test)]
 mod tests {
     use corten_testkit::TempDir;
+    use expect_test::expect;
 
     use super::*;
 
@@ -475,7 +486,7 @@ mod tests {
         HelperFacts {
             pasta: pasta.then(|| PathBuf::from("/usr/bin/pasta")),
             slirp: slirp.then(|| PathBuf::from("/usr/bin/slirp4netns")),
-            tun_refusal: (!tun).then(|| "Permission denied (os error 13)".to_owned()),
+            tun: (!tun).then(|| obstacle_of(rustix::io::Errno::ACCESS)),
         }
     }
 
@@ -488,21 +499,35 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_against_both_is_told() {
-        let error = |pasta, slirp, tun| NetworkError::RootlessUnavailable {
-            reasons: choose(&facts(pasta, slirp, tun)).unwrap_err(),
+    fn everything_in_the_way_is_told_with_what_to_do_about_it() {
+        let told = |pasta, slirp, tun| {
+            let obstacles = choose(&facts(pasta, slirp, tun)).unwrap_err();
+            let error = NetworkError::RootlessUnavailable { obstacles };
+            format!("{error}\n{}\n", error.hint().unwrap())
         };
-        assert_eq!(
-            error(false, false, false).to_string(),
-            "no network for a container without root: `/dev/net/tun` cannot be opened \
-             (Permission denied (os error 13)); neither `pasta` nor `slirp4netns` is installed"
-        );
-        assert_eq!(
-            error(true, true, false).to_string(),
-            "no network for a container without root: `/dev/net/tun` cannot be opened \
-             (Permission denied (os error 13))"
-        );
-        assert!(error(false, false, true).hint().unwrap().contains("`passt`"));
+        expect![[r"
+            no network for a container without root: your user may not open `/dev/net/tun`: Permission denied (os error 13)
+            let every user open the device, as most systems do: `sudo chmod 666 /dev/net/tun`; or use `--network host|none`
+        "]]
+        .assert_eq(&told(true, true, false));
+        expect![[r"
+            no network for a container without root: neither `pasta` (package `passt`) nor `slirp4netns` is installed
+            install it: `sudo apt-get install passt`, or your system's like; or use `--network host|none`
+        "]]
+        .assert_eq(&told(false, false, true));
+        expect![[r"
+            no network for a container without root: your user may not open `/dev/net/tun`: Permission denied (os error 13); neither `pasta` (package `passt`) nor `slirp4netns` is installed
+            let every user open the device, as most systems do: `sudo chmod 666 /dev/net/tun`; install it: `sudo apt-get install passt`, or your system's like; or use `--network host|none`
+        "]]
+        .assert_eq(&told(false, false, false));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_not_one_that_is_refused() {
+        assert_eq!(obstacle_of(rustix::io::Errno::NOENT), RootlessObstacle::NoDevice);
+        // By the device rules of a container that this runs in: no mode of the file helps.
+        let refused = obstacle_of(rustix::io::Errno::PERM);
+        assert!(refused.remedy().contains("`--device /dev/net/tun`"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum VolumeSource {
 /// Parses `-v HOST:CONTAINER[:OPTIONS]`; a relative host path (`./x`) is taken from `cwd`.
 ///
 /// Options are `ro`, `rw`, and those that name what Corten does in any case: `z` and `Z`
-/// (relabelling, for hosts with SELinux), `rbind`, `rprivate`, `private`.
+/// (relabelling, for hosts with `SELinux`), `rbind`, `rprivate`, `private`.
 pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError> {
     let error = || OptionError::new(text, VOLUME, VOLUME_EXAMPLE);
     let mut parts = text.split(':');
@@ -53,7 +53,12 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
     if !source.starts_with(['/', '.']) {
         return Ok(VolumeSource::Named(source.to_owned()));
     }
-    Ok(VolumeSource::Host(BindMount { source: cwd.join(source), target, readonly, recursive: true }))
+    Ok(VolumeSource::Host(BindMount {
+        source: cwd.join(source),
+        target,
+        readonly,
+        recursive: true,
+    }))
 }
 
 /// Parses `--mount type=bind|tmpfs,…` in Docker's grammar of keys.
@@ -176,8 +181,11 @@ mod tests {
         let mount = parse_mount("type=bind,src=/a,dst=/b,readonly", cwd);
         assert!(matches!(mount, Ok(Mount::Bind(bind)) if bind.readonly && bind.recursive));
         let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd);
-        assert!(matches!(mount, Ok(Mount::Tmpfs(t)) if t.size_bytes == Some(1 << 20) && t.mode == 0o700));
-        for text in ["", "type=bind,src=/a", "type=bind,dst=/b", "type=tmpfs,src=/a,dst=/b", "x=y"] {
+        assert!(
+            matches!(mount, Ok(Mount::Tmpfs(t)) if t.size_bytes == Some(1 << 20) && t.mode == 0o700)
+        );
+        for text in ["", "type=bind,src=/a", "type=bind,dst=/b", "type=tmpfs,src=/a,dst=/b", "x=y"]
+        {
             assert!(parse_mount(text, cwd).is_err(), "{text}");
         }
     }

@@ -28,9 +28,9 @@ pub fn adjust_capabilities(
 }
 
 fn parse(name: &str) -> Result<Capability, OptionError> {
-    name.to_ascii_uppercase().parse().map_err(|_| {
-        OptionError::new(name, "a capability of Linux", "--cap-add NET_BIND_SERVICE")
-    })
+    name.to_ascii_uppercase()
+        .parse()
+        .map_err(|_| OptionError::new(name, "a capability of Linux", "--cap-add NET_BIND_SERVICE"))
 }
 
 /// One `--security-opt`.

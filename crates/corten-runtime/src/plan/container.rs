@@ -74,6 +74,9 @@ impl<'a> Builder<'a> {
         self.devices()?;
         self.mounts()?;
         self.host_files();
+        if self.spec.network == Network::None {
+            self.steps.push(Step::Loopback);
+        }
         if self.waits_for_caller() {
             self.steps.push(Step::AwaitCaller);
         }
@@ -83,7 +86,7 @@ impl<'a> Builder<'a> {
         if self.spec.rootfs.readonly {
             self.steps.push(Step::MakeRootReadonly);
         }
-        self.steps.push(Step::Hostname { name: self.hostname() });
+        self.steps.push(Step::Hostname { name: self.spec.hostname().to_owned() });
         if self.spec.terminal {
             self.steps.push(Step::Terminal { uid: self.spec.uid });
         }
@@ -305,11 +308,6 @@ impl<'a> Builder<'a> {
             self.steps.push(Step::Mask { path: path.clone() });
         }
         Ok(())
-    }
-
-    fn hostname(&self) -> String {
-        let short = self.spec.id.get(..12).unwrap_or(&self.spec.id);
-        self.spec.hostname.clone().unwrap_or_else(|| short.to_owned())
     }
 
     fn privileges(&mut self) -> Result<(), PlanError> {

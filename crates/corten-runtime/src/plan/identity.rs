@@ -63,9 +63,7 @@ impl<'a> Identity<'a> {
     pub(super) fn outside(self, uid: u32, gid: u32) -> (u32, u32) {
         match self {
             Self::Callers | Self::Nested { .. } => (uid, gid),
-            Self::Shifted { first, .. } => {
-                (first.saturating_add(uid), first.saturating_add(gid))
-            }
+            Self::Shifted { first, .. } => (first.saturating_add(uid), first.saturating_add(gid)),
         }
     }
 

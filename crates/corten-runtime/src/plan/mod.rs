@@ -70,13 +70,14 @@ pub fn plan(spec: &ContainerSpec, facts: &HostFacts) -> Result<Plan, PlanError> 
     let mut plan = plan_as(spec, facts, identity)?;
     if identity.maps_owners() {
         // Whether owners can be mapped depends on the file systems of the layers and volumes, and
-        // only trying shows it.
+        // only trying shows it. What cannot be had without a user namespace has no replacement.
         let shared = ContainerSpec { user_namespace: UserNamespace::Host, ..spec.clone() };
-        let mut fallback = plan_as(&shared, facts, Identity::Callers)?;
-        fallback.notices.insert(0, Notice::NoUserNamespace {
-            reason: "a file system of its layers or volumes cannot show other owners".to_owned(),
+        plan.fallback = plan_as(&shared, facts, Identity::Callers).ok().map(|mut fallback| {
+            let reason = "a file system of its layers or volumes cannot show other owners";
+            let notice = Notice::NoUserNamespace { reason: reason.to_owned() };
+            fallback.notices.insert(0, notice);
+            Box::new(fallback)
         });
-        plan.fallback = Some(Box::new(fallback));
     }
     Ok(plan)
 }

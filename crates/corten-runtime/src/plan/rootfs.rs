@@ -19,20 +19,21 @@ pub(super) fn plan(
     }
     let upper = match (&rootfs.upper, &rootfs.work) {
         (Some(upper), Some(work)) => Upper::Directory { upper: upper.clone(), work: work.clone() },
-        (None, None) => Upper::Memory { owner: identity.outside(0, 0).0 },
+        (None, None) => Upper::Memory,
         _ => return Err(PlanError::UpperWithoutWork),
     };
     let map_owners = identity.maps_owners();
     if rootfs.lowers.is_empty() {
         return match upper {
             Upper::Directory { upper, .. } => Ok(RootStep::Directory { path: upper, map_owners }),
-            Upper::Memory { .. } => Err(PlanError::NoLayers),
+            Upper::Memory => Err(PlanError::NoLayers),
         };
     }
     Ok(RootStep::Overlay(Overlay {
         lowers: rootfs.lowers.clone(),
         upper,
         map_owners,
+        owner: identity.outside(0, 0).0,
         options: options(spec, facts),
         // Layers as detached mounts: overlayfs takes descriptors from 6.13 on, of detached mounts
         // from 6.15 on.

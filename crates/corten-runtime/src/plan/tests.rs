@@ -1,1 +1,363 @@
 //! Plans as people see them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use expect_test::expect;
+
+use corten_sys::userns::IdRange;
+
+use super::*;
+use crate::facts::Ids;
+use crate::spec::{BindMount, Mount, Rlimit, Rootfs, Seccomp};
+use crate::steps::{OverlayMethod, RootStep};
+
+/// A machine that is the same wherever the tests run.
+fn root() -> HostFacts {
+    HostFacts {
+        kernel: (6, 18),
+        ids: Ids::Shift { first: 0x7000_0000, count: 0x1000_0000 },
+        last_capability: 40,
+        may_raise_limits: true,
+        rlimits: BTreeMap::from([(RlimitKind::OpenFiles, (1024, 4096))]),
+        cgroups: CgroupFacts::None,
+        network_obstacles: Vec::new(),
+    }
+}
+
+/// The same machine for an ordinary user with these many ids.
+fn user(count: u32) -> HostFacts {
+    let ranges = vec![IdRange { first: 0, outside: 1000, count }];
+    let ids = Ids::Given { users: ranges.clone(), groups: ranges, setgroups: count > 1 };
+    HostFacts { ids, may_raise_limits: false, ..root() }
+}
+
+fn spec() -> ContainerSpec {
+    let rootfs = Rootfs::layered(vec!["/l/2".into(), "/l/1".into()], "/u".into(), "/w".into());
+    let mut spec = ContainerSpec::new("box", rootfs, vec!["sh".to_owned(), "-c".to_owned()]);
+    spec.env = vec!["PATH=/usr/bin:/bin".to_owned()];
+    spec
+}
+
+/// The lines of a plan that have one of the words.
+fn lines(plan: &Plan, words: &[&str]) -> String {
+    let text = plan.to_string();
+    let kept = text.lines().filter(|line| words.iter().any(|word| line.contains(word)));
+    kept.map(|line| line.trim_start().to_owned() + "\n").collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_plan_says_all_that_will_be_done_and_in_which_order() {
+    let plan = plan(&spec(), &root()).expect("it is possible");
+    expect![[r#"
+        container box
+          namespaces: user mount pid network ipc uts cgroup
+          user ids: 0 1879048192 268435456
+          group ids: 0 1879048192 268435456
+          from outside:
+            mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off volatile
+            source 0: open /dev/null nosuid noexec
+            source 1: open /dev/zero nosuid noexec
+            source 2: open /dev/full nosuid noexec
+            source 3: open /dev/random nosuid noexec
+            source 4: open /dev/urandom nosuid noexec
+            source 5: open /dev/tty nosuid noexec
+          inside:
+            become root of the container
+            separate the container's mounts from the host's
+            change to the container's root file system
+            mount proc on /proc nosuid nodev noexec
+            mount sysfs on /sys ro nosuid nodev noexec
+            let go of the host's file system
+            mount tmpfs on /dev mode=755 size=65536k nosuid nodev
+            mount devpts on /dev/pts newinstance ptmxmode=0666 mode=0620 gid=5 nosuid noexec
+            mount tmpfs on /dev/shm mode=1777 size=67108864 nosuid nodev noexec
+            mount mqueue on /dev/mqueue nosuid nodev noexec
+            mount source 0 on /dev/null
+            mount source 1 on /dev/zero
+            mount source 2 on /dev/full
+            mount source 3 on /dev/random
+            mount source 4 on /dev/urandom
+            mount source 5 on /dev/tty
+            link /dev/fd to /proc/self/fd
+            link /dev/stdin to /proc/self/fd/0
+            link /dev/stdout to /proc/self/fd/1
+            link /dev/stderr to /proc/self/fd/2
+            link /dev/core to /proc/kcore
+            link /dev/ptmx to pts/ptmx
+            switch on the loopback interface
+            set net.ipv4.ip_unprivileged_port_start = 0
+            set net.ipv4.ping_group_range = 0 268435455
+            make read-only /proc/bus
+            make read-only /proc/fs
+            make read-only /proc/irq
+            make read-only /proc/sys
+            make read-only /proc/sysrq-trigger
+            mask /proc/acpi
+            mask /proc/asound
+            mask /proc/interrupts
+            mask /proc/kcore
+            mask /proc/keys
+            mask /proc/latency_stats
+            mask /proc/sched_debug
+            mask /proc/scsi
+            mask /proc/timer_list
+            mask /proc/timer_stats
+            mask /sys/devices/virtual/powercap
+            mask /sys/firmware
+            set the host name box
+            change to /
+            drop capabilities outside 0xa00405fb
+            become user 0, group 0, groups []
+            keep capabilities 0xa00405fb
+            give up new privileges
+            install a system call filter of 209 instructions
+            execute ["sh", "-c"]
+    "#]].assert_eq(&plan.to_string());
+}
+
+#[test]
+fn nothing_but_the_program_follows_the_filter() {
+    for allow_new_privileges in [false, true] {
+        let mut spec = spec();
+        spec.no_new_privileges = !allow_new_privileges;
+        let plan = plan(&spec, &root()).expect("it is possible");
+        let steps = &plan.helper.container;
+        let first = steps.iter().position(|step| matches!(step, Step::Bounding { .. }));
+        let names: Vec<&str> =
+            steps[first.expect("it is there")..].iter().map(Step::attempt).collect();
+        let expected: &[&str] = if allow_new_privileges {
+            &[
+                "drop capabilities",
+                "install the system call filter",
+                "become the container's user",
+                "set the capabilities",
+                "execute",
+            ]
+        } else {
+            &[
+                "drop capabilities",
+                "become the container's user",
+                "set the capabilities",
+                "give up new privileges",
+                "install the system call filter",
+                "execute",
+            ]
+        };
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn a_filter_is_left_out_only_when_asked_for() {
+    let has_filter = |spec: &ContainerSpec| {
+        let plan = plan(spec, &root()).expect("it is possible");
+        plan.helper.container.iter().any(|step| matches!(step, Step::Seccomp { .. }))
+    };
+    let mut spec = spec();
+    assert!(has_filter(&spec));
+    spec.seccomp = Seccomp::Unconfined;
+    assert!(!has_filter(&spec));
+}
+
+#[test]
+fn an_ordinary_user_gets_a_namespace_below_the_own() {
+    let mut spec = spec();
+    spec.additional_gids = vec![5, 6];
+    let words = ["notice", "namespaces", "ids", "overlay", "become", "ping"];
+    let alone = plan(&spec, &user(1)).expect("it is possible");
+    expect![[r#"
+        notice: 2 supplementary groups were left out, since your user has no range of ids
+        namespaces: user mount pid network ipc uts cgroup
+        user ids: 0 0 1
+        group ids: 0 0 1
+        mount an overlay of 2 layers, changes in /u userxattr volatile
+        become root of the container
+        set net.ipv4.ping_group_range = 0 0
+        become user 0, group 0
+    "#]]
+    .assert_eq(&lines(&alone, &words));
+    let ranged = plan(&spec, &user(65_537)).expect("it is possible");
+    expect![[r#"
+        namespaces: user mount pid network ipc uts cgroup
+        user ids: 0 0 65537
+        group ids: 0 0 65537
+        mount an overlay of 2 layers, changes in /u userxattr volatile
+        become root of the container
+        set net.ipv4.ping_group_range = 0 65536
+        become user 0, group 0, groups [5, 6]
+    "#]]
+    .assert_eq(&lines(&ranged, &words));
+    assert_eq!(alone.fallback, None, "there is nothing to map");
+}
+
+#[test]
+fn what_takes_the_place_of_a_refused_user_namespace_says_so() {
+    let plan = plan(&spec(), &root()).expect("it is possible");
+    let fallback = plan.fallback.expect("whether owners can be mapped shows later");
+    expect![[r#"
+        notice: the container's root is the host's root, with fewer capabilities, since a file system of its layers or volumes cannot show other owners
+        namespaces: mount pid network ipc uts cgroup
+        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off volatile
+        keep capabilities 0xa00405fb
+    "#]].assert_eq(&lines(&fallback, &["notice", "namespaces", "ids", "overlay", "keep"]));
+}
+
+#[test]
+fn old_kernels_get_layers_by_path_and_counted_processes_by_a_group_only() {
+    let mut facts = root();
+    let method = |facts: &HostFacts| match plan(&spec(), facts).expect("it is possible").helper.root
+    {
+        RootStep::Overlay(overlay) => overlay.method,
+        RootStep::Directory { .. } => unreachable!("there are layers"),
+    };
+    assert_eq!(method(&facts), OverlayMethod::Descriptors);
+    facts.kernel = (6, 14);
+    assert_eq!(method(&facts), OverlayMethod::Paths);
+    let mut spec = spec();
+    spec.resources.pids = Some(Limit::required(10));
+    let counted = plan(&spec, &facts).expect("the user namespace counts them");
+    expect![[r#"
+        notice: the limit of 10 processes holds for each user of the container
+        limit nproc to 10:10
+    "#]]
+    .assert_eq(&lines(&counted, &["notice", "nproc"]));
+    facts.kernel = (5, 10);
+    let error = plan(&spec, &facts).expect_err("it would count all of the host's");
+    assert!(matches!(error, PlanError::LimitNotEnforceable { .. }), "{error}");
+}
+
+#[test]
+fn a_limit_is_set_or_refused_or_told_of() {
+    let mut spec = spec();
+    spec.resources.memory_bytes = Some(Limit::required(64 << 20));
+    let error = plan(&spec, &root()).expect_err("there are no control groups");
+    assert!(matches!(error, PlanError::LimitNotEnforceable { limit: "memory", .. }), "{error}");
+    assert!(error.hint().is_some());
+    spec.resources.memory_bytes = Some(Limit::preferred(64 << 20));
+    let plan = plan(&spec, &root()).expect("it was only liked");
+    assert!(matches!(plan.notices.as_slice(), [Notice::LimitNotSet { limit: "memory", .. }]));
+}
+
+#[test]
+fn a_limit_of_processes_is_raised_where_that_is_allowed() {
+    let mut spec = spec();
+    spec.rlimits = vec![Rlimit { kind: RlimitKind::OpenFiles, soft: 9000, hard: 10_000 }];
+    let words = ["notice", "nofile"];
+    let raised = plan(&spec, &root()).expect("it is possible");
+    expect![[r#"
+            raise the limit nofile to 10000
+            limit nofile to 9000:10000
+    "#]]
+    .assert_eq(&lines(&raised, &words));
+    let clamped = plan(&spec, &user(1)).expect("it is possible");
+    expect![[r#"
+        notice: limit `nofile` is 4096 instead of 10000, which only root may set
+        limit nofile to 4096:4096
+    "#]]
+    .assert_eq(&lines(&clamped, &words));
+}
+
+#[test]
+fn settings_of_the_host_are_no_settings_of_a_container() {
+    let refused = |name: &str, network| {
+        let mut spec = spec();
+        spec.network = network;
+        spec.sysctls = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+        matches!(plan(&spec, &root()), Err(PlanError::Sysctl { .. }))
+    };
+    for name in
+        ["kernel.core_pattern", "vm.overcommit_memory", "fs.file-max", "kernel.shmmax/../panic"]
+    {
+        assert!(refused(name, Network::None), "{name}");
+    }
+    for name in ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max"] {
+        assert!(!refused(name, Network::None), "{name}");
+    }
+    assert!(refused("net.ipv4.ip_forward", Network::Host));
+    assert!(refused("net..ipv4", Network::None));
+    assert!(refused("net/../kernel/core_pattern", Network::None));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    type Change = fn(&mut ContainerSpec);
+    let bind = |source: &str, target: &str| {
+        Mount::Bind(BindMount {
+            source: PathBuf::from(source),
+            target: PathBuf::from(target),
+            readonly: false,
+            recursive: false,
+        })
+    };
+    let changes: [Change; 16] = [
+        |spec| spec.args.clear(),
+        |spec| spec.id = "a/b".to_owned(),
+        |spec| spec.id = "..".to_owned(),
+        |spec| spec.args.push("a\0b".to_owned()),
+        |spec| spec.env.push("=x".to_owned()),
+        |spec| spec.cwd = PathBuf::from("relative"),
+        |spec| spec.cwd = PathBuf::from("/a/../b"),
+        |spec| spec.uid = u32::MAX,
+        |spec| spec.additional_gids = vec![u32::MAX],
+        |spec| spec.rootfs.work = None,
+        |spec| spec.rootfs = Rootfs::in_memory(Vec::new()),
+        |spec| spec.hostname = Some(String::new()),
+        |spec| spec.oom_score_adj = Some(1001),
+        |spec| spec.rlimits = vec![Rlimit { kind: RlimitKind::Core, soft: 2, hard: 1 }],
+        |spec| spec.seccomp = Seccomp::Profile("{".to_owned()),
+        |spec| spec.masked_paths.push(PathBuf::from("/")),
+    ];
+    let mut errors = String::new();
+    for change in changes {
+        let mut spec = spec();
+        change(&mut spec);
+        errors += &format!("{}\n", plan(&spec, &root()).expect_err("it cannot be"));
+    }
+    for mount in [bind("relative", "/x"), bind("/x", "/"), bind("/x", "/a/../..")] {
+        let mut spec = spec();
+        spec.mounts.push(mount);
+        errors += &format!("{}\n", plan(&spec, &root()).expect_err("it cannot be"));
+    }
+    let mut spec = spec();
+    spec.mounts = vec![bind("/x", "/y"); 300];
+    errors += &format!("{}\n", plan(&spec, &root()).expect_err("it cannot be"));
+    expect![[r#"
+        no command was given and the image has none
+        container id `a/b` has characters other than letters, digits, `_`, `.` and `-`
+        container id `..` has characters other than letters, digits, `_`, `.` and `-`
+        an argument has a NUL byte in it: "a\0b"
+        variable `=x` is not of the form `NAME=value`
+        working directory `relative` is not an absolute path
+        working directory `/a/../b` has a `..` in it
+        user 4294967295 is outside the 268435456 ids that are available here
+        group 4294967295 is outside the 268435456 ids that are available here
+        an upper directory needs a work directory beside it, and the other way round
+        the root file system has no layer
+        host name `` is empty or longer than 64 bytes
+        the out-of-memory score limit is outside -1000 to 1000
+        the soft limit of `core` is above its hard limit
+        failed to understand the seccomp profile
+        mount target `/` would hide the whole container
+        mount source `relative` is not an absolute path
+        mount target `/` would hide the whole container
+        mount target `/a/../..` has a `..` in it
+        306 mounts and devices are more than the 250 that a container can have
+    "#]]
+    .assert_eq(&errors);
+}
+
+#[test]
+fn a_plan_survives_the_way_to_the_helper() {
+    let mut spec = spec();
+    spec.mounts.push(Mount::Bind(BindMount {
+        source: PathBuf::from("/source"),
+        target: PathBuf::from("/target"),
+        readonly: true,
+        recursive: true,
+    }));
+    let plan = plan(&spec, &root()).expect("it is possible");
+    let wire = serde_json::to_vec(&plan.helper).expect("JSON");
+    let read: HelperPlan = serde_json::from_slice(&wire).expect("the same JSON");
+    assert_eq!(read, plan.helper);
+}

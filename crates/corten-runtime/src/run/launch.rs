@@ -39,7 +39,8 @@ pub(super) fn launch(plan: &Plan, groups: &Groups) -> Result<Launched, RunError>
         Stdin::Inherit if !plan.stdio.terminal => Some(pipe_for(owner)?),
         _ => None,
     };
-    let output = if plan.stdio.terminal { None } else { Some((pipe_for(owner)?, pipe_for(owner)?)) };
+    let output =
+        if plan.stdio.terminal { None } else { Some((pipe_for(owner)?, pipe_for(owner)?)) };
     let cgroup = groups.open_v2().map_err(RunError::Cgroup)?;
 
     let program = own_program().map_err(failed("protect the own program"))?;

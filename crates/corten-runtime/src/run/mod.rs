@@ -82,7 +82,7 @@ fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
     let groups = Groups::create(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
     let mut notices = Vec::new();
     let ended = launch::launch(plan, &groups)
-        .and_then(|launched| session::Session::new(plan, io, &groups, launched)?.run(&mut notices));
+        .and_then(|launched| session::Session::new(plan, io, &groups, launched).run(&mut notices));
     // Read before the group is gone, kept even if the container could not be waited for.
     let memory = groups.memory();
     for error in groups.remove() {
@@ -100,6 +100,7 @@ fn pipe_for(owner: (u32, u32)) -> Result<(OwnedFd, OwnedFd), RunError> {
     let (reader, writer) = corten_sys::command::pipe().map_err(failed)?;
     let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
     // One inode for both ends.
-    rustix::fs::fchown(writer.as_fd(), Some(uid), Some(gid)).map_err(|errno| failed(errno.into()))?;
+    rustix::fs::fchown(writer.as_fd(), Some(uid), Some(gid))
+        .map_err(|errno| failed(errno.into()))?;
     Ok((reader, writer))
 }

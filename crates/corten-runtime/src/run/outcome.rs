@@ -119,6 +119,9 @@ pub(crate) fn step_hint(step: &str, source: &io::Error) -> Option<String> {
             "the user's quota of kernel keys is reached: `sysctl kernel.keys.maxkeys`"
         }
         ("mount", libc::ENOENT) => "the path does not exist on the host",
+        ("mount the overlay of", libc::EINVAL) => {
+            "the kernel's log says why: `dmesg | grep overlayfs | tail`"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

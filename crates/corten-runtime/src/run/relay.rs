@@ -108,7 +108,9 @@ impl Relay {
                 continue;
             }
             // Nothing moved: either the reader is slow, for whom we wait, or there is no more.
-            let Some(interest) = self.interest().filter(|_| !self.waiting.is_empty()) else { break };
+            let Some(interest) = self.interest().filter(|_| !self.waiting.is_empty()) else {
+                break;
+            };
             let mut interest = [interest];
             if let Err(errno) = rustix::event::poll(&mut interest, None)
                 && errno != Errno::INTR

@@ -78,7 +78,7 @@ impl<'a, 'io> Session<'a, 'io> {
         io: &'a mut Io<'io>,
         groups: &'a Groups,
         launched: Launched,
-    ) -> Result<Self, RunError> {
+    ) -> Self {
         let Launched { helper, control, alive, stdin, output } = launched;
         let mut this = Self {
             plan,
@@ -97,13 +97,11 @@ impl<'a, 'io> Session<'a, 'io> {
             interrupted: None,
             requests: 0,
         };
-        match this.connect(stdin, output) {
-            Ok(()) => Ok(this),
-            Err(source) => {
-                this.failure = Some(RunError::Start { attempt: "connect the container", source });
-                Ok(this)
-            }
+        // The helper is there already: a failure is told once it has ended.
+        if let Err(source) = this.connect(stdin, output) {
+            this.failure = Some(RunError::Start { attempt: "connect the container", source });
         }
+        this
     }
 
     fn connect(
@@ -330,7 +328,8 @@ impl<'a, 'io> Session<'a, 'io> {
         self.alive = None;
         let mut report = None;
         if let Some((_, child)) = &self.child {
-            let waited = if killed { child.kill().and_then(|()| child.wait()) } else { child.wait() };
+            let waited =
+                if killed { child.kill().and_then(|()| child.wait()) } else { child.wait() };
             match waited {
                 Ok(found) => report = Some(found),
                 Err(source) => {
@@ -357,11 +356,9 @@ impl<'a, 'io> Session<'a, 'io> {
         }
         match (self.failure, report) {
             (Some(failure), _) => Err(failure),
-            (None, Some(report)) => Ok(EndedContainer {
-                report,
-                interrupted: self.interrupted,
-                created: self.created,
-            }),
+            (None, Some(report)) => {
+                Ok(EndedContainer { report, interrupted: self.interrupted, created: self.created })
+            }
             (None, None) => match self.interrupted {
                 Some(signal) => Ok(EndedContainer::never_started(signal)),
                 None => Err(RunError::HelperLost),

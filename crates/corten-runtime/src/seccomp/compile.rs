@@ -110,7 +110,7 @@ fn search(ranges: &[Range<'_>], otherwise: Action) -> Vec<Instruction> {
     }
 }
 
-fn length(program: &[Instruction]) -> u32 {
+fn length<T>(program: &[T]) -> u32 {
     u32::try_from(program.len()).unwrap_or(u32::MAX)
 }
 
@@ -141,85 +141,87 @@ enum Target {
     Next,
 }
 
+/// An instruction whose jumps say where they lead instead of how far.
+type Draft = (u16, u32, Target, Target);
+
 /// Emits one test; `rest` is the number of instructions of the clause that follow it.
 fn compare(test: &Test, rest: u32) -> Vec<Instruction> {
-    use Target::{Fail, Hold, Next};
-    let low = OFFSET_ARGUMENTS + 8 * u32::from(test.argument);
-    let halves = |value: u64| (to_u32(value >> 32), to_u32(value));
-    let (value_high, value_low) = halves(test.value);
-    let load = |offset| (LOAD, offset, Next, Next);
-    // Both architectures are little-endian: the upper half comes second.
-    let high = low + 4;
-    let steps: Vec<(u16, u32, Target, Target)> = match test.comparison {
-        Comparison::Equal => vec![
-            load(high),
-            (JUMP_EQUAL, value_high, Next, Fail),
-            load(low),
-            (JUMP_EQUAL, value_low, Next, Fail),
-        ],
-        Comparison::NotEqual => vec![
-            load(high),
-            (JUMP_EQUAL, value_high, Next, Hold),
-            load(low),
-            (JUMP_EQUAL, value_low, Fail, Next),
-        ],
-        Comparison::Greater | Comparison::GreaterOrEqual => {
-            let code = if test.comparison == Comparison::Greater {
-                JUMP_GREATER
-            } else {
-                JUMP_GREATER_EQUAL
-            };
-            vec![
-                load(high),
-                // Of the upper halves greater decides; equal leaves it to the lower ones.
-                (JUMP_GREATER, value_high, Hold, Next),
-                (JUMP_EQUAL, value_high, Next, Fail),
-                load(low),
-                (code, value_low, Next, Fail),
-            ]
-        }
-        Comparison::Less | Comparison::LessOrEqual => {
-            let code = if test.comparison == Comparison::Less {
-                JUMP_GREATER_EQUAL
-            } else {
-                JUMP_GREATER
-            };
-            vec![
-                load(high),
-                (JUMP_GREATER, value_high, Fail, Next),
-                (JUMP_EQUAL, value_high, Next, Hold),
-                load(low),
-                (code, value_low, Fail, Next),
-            ]
-        }
-        Comparison::MaskedEqual { mask } => {
-            let (mask_high, mask_low) = halves(mask);
-            let mut steps = Vec::new();
-            for (offset, mask, value) in
-                [(high, mask_high, value_high), (low, mask_low, value_low)]
-            {
-                // Bits that are not looked at cannot differ.
-                if mask != 0 || value != 0 {
-                    steps.push(load(offset));
-                    steps.push((AND, mask, Next, Next));
-                    steps.push((JUMP_EQUAL, value, Next, Fail));
-                }
-            }
-            steps
-        }
+    let drafts = match test.comparison {
+        Comparison::MaskedEqual { mask } => draft_masked(test, mask),
+        _ => draft_ordered(test),
     };
-    let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let total = length(&drafts);
     let distance = |position: u32, target| match target {
-        Next => 0,
-        Hold => total - position - 1,
-        Fail => total - position - 1 + rest,
+        Target::Next => 0,
+        Target::Hold => total - position - 1,
+        Target::Fail => total - position - 1 + rest,
     };
-    let emit = |(position, (code, value, if_true, if_false)): (u32, &(u16, u32, Target, Target))| {
+    let emit = |(position, (code, value, if_true, if_false)): (u32, &Draft)| {
         // A clause has at most six tests of six instructions.
         let near = |target| u8::try_from(distance(position, target)).unwrap_or(u8::MAX);
         branch(*code, *value, near(*if_true), near(*if_false))
     };
-    (0..).zip(&steps).map(emit).collect()
+    (0..).zip(&drafts).map(emit).collect()
+}
+
+/// Loads the lower or the upper half of the test's argument: the machine has 32 bits. Both
+/// architectures are little-endian, so that the upper half comes second.
+fn load(test: &Test, upper: bool) -> Draft {
+    let offset = OFFSET_ARGUMENTS + 8 * u32::from(test.argument) + if upper { 4 } else { 0 };
+    (LOAD, offset, Target::Next, Target::Next)
+}
+
+/// Of the upper halves one that differs decides; equal ones leave it to the lower halves.
+fn draft_ordered(test: &Test) -> Vec<Draft> {
+    use Target::{Fail, Hold, Next};
+    let (upper, lower) = halves(test.value);
+    let (decide, decide_lower) = match test.comparison {
+        Comparison::NotEqual => {
+            (vec![(JUMP_EQUAL, upper, Next, Hold)], (JUMP_EQUAL, lower, Fail, Next))
+        }
+        Comparison::Greater => (greater(upper), (JUMP_GREATER, lower, Next, Fail)),
+        Comparison::GreaterOrEqual => (greater(upper), (JUMP_GREATER_EQUAL, lower, Next, Fail)),
+        Comparison::Less => (less(upper), (JUMP_GREATER_EQUAL, lower, Fail, Next)),
+        Comparison::LessOrEqual => (less(upper), (JUMP_GREATER, lower, Fail, Next)),
+        Comparison::Equal | Comparison::MaskedEqual { .. } => {
+            (vec![(JUMP_EQUAL, upper, Next, Fail)], (JUMP_EQUAL, lower, Next, Fail))
+        }
+    };
+    let mut drafts = vec![load(test, true)];
+    drafts.extend(decide);
+    drafts.extend([load(test, false), decide_lower]);
+    drafts
+}
+
+fn greater(upper: u32) -> Vec<Draft> {
+    use Target::{Fail, Hold, Next};
+    vec![(JUMP_GREATER, upper, Hold, Next), (JUMP_EQUAL, upper, Next, Fail)]
+}
+
+fn less(upper: u32) -> Vec<Draft> {
+    use Target::{Fail, Hold, Next};
+    vec![(JUMP_GREATER, upper, Fail, Next), (JUMP_EQUAL, upper, Next, Hold)]
+}
+
+fn draft_masked(test: &Test, mask: u64) -> Vec<Draft> {
+    use Target::{Fail, Next};
+    let (mask_upper, mask_lower) = halves(mask);
+    let (upper, lower) = halves(test.value);
+    let mut drafts = Vec::new();
+    for (is_upper, mask, value) in [(true, mask_upper, upper), (false, mask_lower, lower)] {
+        // Bits that are not looked at cannot differ.
+        if mask != 0 || value != 0 {
+            drafts.push(load(test, is_upper));
+            drafts.push((AND, mask, Next, Next));
+            drafts.push((JUMP_EQUAL, value, Next, Fail));
+        }
+    }
+    drafts
+}
+
+/// Splits a value into its upper and its lower half.
+fn halves(value: u64) -> (u32, u32) {
+    (to_u32(value >> 32), to_u32(value))
 }
 
 fn to_u32(value: u64) -> u32 {

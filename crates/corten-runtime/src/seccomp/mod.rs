@@ -107,7 +107,9 @@ pub(crate) enum Comparison {
     Greater,
     GreaterOrEqual,
     /// The bits of the mask, and no others, are compared.
-    MaskedEqual { mask: u64 },
+    MaskedEqual {
+        mask: u64,
+    },
 }
 
 /// If all tests hold, this happens.

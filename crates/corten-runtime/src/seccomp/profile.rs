@@ -117,11 +117,7 @@ pub(crate) fn parse(text: &str, context: &ProfileContext<'_>) -> Result<Policy, 
     Ok(policy)
 }
 
-fn add(
-    policy: &mut Policy,
-    rule: &Rule,
-    context: &ProfileContext<'_>,
-) -> Result<(), ProfileError> {
+fn add(policy: &mut Policy, rule: &Rule, context: &ProfileContext<'_>) -> Result<(), ProfileError> {
     let action = action(&rule.action, rule.errno_ret)?;
     let names = rule.names.iter().chain(&rule.name);
     if !applies(rule, context)? {
@@ -195,9 +191,9 @@ fn applies(rule: &Rule, context: &ProfileContext<'_>) -> Result<bool, ProfileErr
 }
 
 fn kernel(version: &str) -> Result<(u32, u32), ProfileError> {
-    let parsed = version.split_once('.').and_then(|(major, minor)| {
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    });
+    let parsed = version
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     parsed.ok_or_else(|| ProfileError::KernelVersion { version: version.to_owned() })
 }
 

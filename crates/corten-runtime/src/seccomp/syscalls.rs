@@ -1,9 +1,9 @@
 //! The numbers of the system calls by name, up to Linux 6.18.
 //!
-//! From the kernel's `syscall_64.tbl` (x86-64) and `asm-generic/unistd.h` (AArch64). A call that is
+//! From the kernel's `syscall_64.tbl` (x86-64) and `asm-generic/unistd.h` (`AArch64`). A call that is
 //! not here is unknown: a filter answers it with "no such call", as an older kernel would.
 
-/// Name, number on x86-64, number on AArch64; `NONE` where the architecture has no such call.
+/// Name, number on x86-64, number on `AArch64`; `NONE` where the architecture has no such call.
 pub(super) const TABLE: &[(&str, u16, u16)] = &[
     ("_sysctl", 156, NONE),
     ("accept", 43, 202),

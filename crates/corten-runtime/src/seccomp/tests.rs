@@ -1,7 +1,7 @@
 //! The compiler is checked against a small BPF machine and against the policy's own words.
 
 use super::*;
-use crate::capability::default_capabilities;
+use crate::capability::{Capability, default_capabilities};
 use std::collections::BTreeSet;
 
 /// Runs a filter as the kernel does.
@@ -72,10 +72,32 @@ fn ordinary_calls_are_allowed_and_those_on_the_host_are_not() {
         assert_eq!(call(&filter, name, [0; 6]), ALLOW, "{name}");
     }
     for name in [
-        "mount", "umount2", "unshare", "setns", "bpf", "keyctl", "add_key", "request_key",
-        "userfaultfd", "perf_event_open", "open_by_handle_at", "init_module", "kexec_load",
-        "reboot", "swapon", "iopl", "io_uring_setup", "pivot_root", "fsopen", "move_mount",
-        "syslog", "acct", "settimeofday", "kcmp", "process_madvise", "move_pages",
+        "mount",
+        "umount2",
+        "unshare",
+        "setns",
+        "bpf",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "userfaultfd",
+        "perf_event_open",
+        "open_by_handle_at",
+        "init_module",
+        "kexec_load",
+        "reboot",
+        "swapon",
+        "iopl",
+        "io_uring_setup",
+        "pivot_root",
+        "fsopen",
+        "move_mount",
+        "syslog",
+        "acct",
+        "settimeofday",
+        "kcmp",
+        "process_madvise",
+        "move_pages",
     ] {
         assert_eq!(call(&filter, name, [0; 6]), EPERM, "{name}");
     }
@@ -198,7 +220,11 @@ fn comparisons_look_at_all_64_bits() {
                     let got = call(&filter, "write", [9, one, 9, 9, 9, two]);
                     let both = holds(comparison, one, limit) && holds(comparison, two, limit);
                     let expected = if both { Action::Trap } else { policy.otherwise };
-                    assert_eq!(got, expected.value(), "{comparison:?} {one:#x} {two:#x} {limit:#x}");
+                    assert_eq!(
+                        got,
+                        expected.value(),
+                        "{comparison:?} {one:#x} {two:#x} {limit:#x}"
+                    );
                 }
             }
         }
@@ -292,10 +318,7 @@ fn a_bad_profile_is_refused_with_what_is_wrong() {
         error(&rule(r#"{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}"#)),
         "`read` has a test of argument 6, and calls have arguments 0 to 5"
     );
-    assert_eq!(
-        error(&rule(r#"{"index": 1, "value": 0, "op": "=="}"#)),
-        "`==` is no comparison"
-    );
+    assert_eq!(error(&rule(r#"{"index": 1, "value": 0, "op": "=="}"#)), "`==` is no comparison");
 }
 
 #[test]
