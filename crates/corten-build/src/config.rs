@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The shell of the shell form where `SHELL` set none.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
-/// The comment that BuildKit's frontend leaves.
-const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+/// Says who made an entry of the history, and by which rules; BuildKit's frontend leaves its own.
+const HISTORY_COMMENT: &str = "corten.dockerfile.v0";
 
 /// Fields of a base image that still hold for what is built from it.
 const INHERITED_FIELDS: [&str; 2] = ["os.version", "os.features"];
@@ -66,7 +66,7 @@ impl StageConfig {
     }
 
     /// A stage from another stage.
-    pub(crate) fn from_stage(&self) -> Self {
+    pub(crate) fn continued(&self) -> Self {
         let mut stage = self.clone();
         stage.image.config.on_build.clear();
         stage.cmd_set = false;
@@ -230,7 +230,9 @@ fn health(check: &Healthcheck) -> HealthConfig {
     use corten_dockerfile::CommandLine;
     let nanoseconds = |duration: &Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     match check {
-        Healthcheck::None => HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() },
+        Healthcheck::None => {
+            HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() }
+        }
         Healthcheck::Cmd { interval, timeout, start_period, start_interval, retries, command } => {
             let test = match command {
                 CommandLine::Exec(words) => {
@@ -246,7 +248,6 @@ fn health(check: &Healthcheck) -> HealthConfig {
                 start_period: nanoseconds(start_period),
                 start_interval: nanoseconds(start_interval),
                 retries: i64::from(*retries),
-                ..HealthConfig::default()
             }
         }
     }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use corten_dockerfile::ignore::Ignore;
 use corten_store::Store;
 use corten_sys::clock::SystemClock;
 use corten_sys::file;
 
 use crate::define::Contexts;
 use crate::error::BuildError;
-use crate::files::{ContextFiles, StatCache};
+use crate::files::{ContextFiles, IgnoreFile, StatCache};
 use crate::graph::{Graph, Input};
 use crate::options::{BuildOptions, Context, DOCKERFILE_BYTES_MAX, NamedContext};
 
@@ -28,7 +27,8 @@ pub(crate) fn open(
     store: &Store,
 ) -> Result<Contexts, BuildError> {
     let mut by_input = BTreeMap::new();
-    let inputs = graph.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.op.inputs());
+    let inputs =
+        graph.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.op.inputs());
     for input in inputs {
         if by_input.contains_key(input) {
             continue;
@@ -36,7 +36,7 @@ pub(crate) fn open(
         let opened = match (input, &options.context) {
             (Input::Context, Context::Directory(directory)) => {
                 let ignore = match &options.dockerfile.ignore {
-                    Some(ignore) => Some(Ignore::parse(&ignore.text)),
+                    Some(ignore) => Some(IgnoreFile::parse(&ignore.name, &ignore.text)?),
                     None => ignore_of(directory)?,
                 };
                 open_directory(directory, ignore, store)?
@@ -54,7 +54,7 @@ pub(crate) fn open(
     Ok(Contexts { by_input })
 }
 
-fn ignore_of(directory: &Path) -> Result<Option<Ignore>, BuildError> {
+fn ignore_of(directory: &Path) -> Result<Option<IgnoreFile>, BuildError> {
     let path = directory.join(IGNORE_FILE);
     let bytes = match file::read_optional(&path, DOCKERFILE_BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -62,19 +62,19 @@ fn ignore_of(directory: &Path) -> Result<Option<Ignore>, BuildError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => None,
         Err(error) => return Err(BuildError::Read(error)),
     };
-    Ok(bytes.map(|bytes| Ignore::parse(&String::from_utf8_lossy(&bytes))))
+    let Some(bytes) = bytes else { return Ok(None) };
+    Ok(Some(IgnoreFile::parse(IGNORE_FILE, &String::from_utf8_lossy(&bytes))?))
 }
 
 fn open_directory(
     directory: &Path,
-    ignore: Option<Ignore>,
+    ignore: Option<IgnoreFile>,
     store: &Store,
 ) -> Result<ContextFiles, BuildError> {
-    let ignore = ignore.filter(|ignore| !ignore.is_empty());
     let load = |identity: &str| {
         // A cache that cannot be read is an empty one: it only saves time.
         let bytes = store.aux(CACHE_KIND, identity).ok().flatten();
-        bytes.map(StatCache::from_bytes).unwrap_or_default()
+        bytes.map(|bytes| StatCache::from_bytes(&bytes)).unwrap_or_default()
     };
     ContextFiles::open(directory, ignore, Arc::new(SystemClock), load)
         .map_err(|source| BuildError::NoContext { path: directory.to_owned(), source })

@@ -10,9 +10,10 @@ use corten_diag::{Diagnostic, Event, Reporter};
 use corten_oci::digest::Digest;
 use corten_runtime::Network;
 
+use crate::copy::CopyError;
 use crate::copy::mode::ModeChange;
 use crate::copy::select::{Selection, select};
-use crate::diagnose::{StepError, diagnose};
+use crate::diagnose::{StepError, diagnose, mount_error};
 use crate::files::{ContextFiles, Files, NoFiles};
 use crate::graph::{
     Base, CacheSharing, CopyOp, Graph, Input, Op, RunMount, RunMountKind, RunOp, SourceWord, Step,
@@ -69,7 +70,7 @@ pub(crate) fn define(
         }
         let mut defined = Vec::new();
         for step in &stage.steps {
-            match define_step(step, stage.epoch, contexts, &stages) {
+            match define_step(graph, step, stage.epoch, contexts, &stages) {
                 Ok(step_defined) => {
                     report_unmatched(step, &step_defined, reporter);
                     key.digest(&step_defined.digest);
@@ -99,6 +100,7 @@ fn report_unmatched(step: &Step, defined: &Defined, reporter: &dyn Reporter) {
 }
 
 fn define_step(
+    graph: &Graph,
     step: &Step,
     epoch: i64,
     contexts: &Contexts,
@@ -107,9 +109,10 @@ fn define_step(
     let mut key = KeyHasher::new("step");
     key.digest(&operation(step, epoch));
     let mut selections = Vec::new();
-    for copy in copies(&step.op) {
+    for (index, copy) in copies(&step.op).into_iter().enumerate() {
         selections.push(match copy {
-            Some(copy) => define_input(&copy, contexts, stages, &mut key)?,
+            Some(copy) => define_input(&copy, contexts, stages, &mut key)
+                .map_err(|error| mount_error(graph, &step.op, index, error))?,
             None => None,
         });
     }
@@ -150,7 +153,7 @@ fn define_input(
     contexts: &Contexts,
     stages: &[Digest],
     key: &mut KeyHasher,
-) -> Result<Option<Arc<Selection>>, StepError> {
+) -> Result<Option<Arc<Selection>>, CopyError> {
     if op.sources.is_empty() {
         return Ok(None);
     }
@@ -170,10 +173,10 @@ fn define_input(
 
 /// A mount as a copy of everything below its source.
 pub(crate) fn mount_copy(mount: &RunMount) -> Option<CopyOp> {
-    let (input, source) = match &mount.kind {
-        RunMountKind::Bind { input, source, .. } => (input, source),
-        RunMountKind::Cache { seed: Some((input, source)), .. } => (input, source),
-        _ => return None,
+    let (RunMountKind::Bind { input, source, .. }
+    | RunMountKind::Cache { seed: Some((input, source)), .. }) = &mount.kind
+    else {
+        return None;
     };
     Some(CopyOp {
         input: input.clone(),
@@ -212,7 +215,8 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
         key.text(&script.name).text(&script.content);
     }
     // The order in which variables were set changes nothing for a program.
-    let env: BTreeMap<&String, &String> = op.env.iter().map(|(name, value)| (name, value)).collect();
+    let env: BTreeMap<&String, &String> =
+        op.env.iter().map(|(name, value)| (name, value)).collect();
     key.number(env.len() as u64);
     for (name, value) in env {
         key.text(name).text(value);
@@ -228,7 +232,9 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
 fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {
     key.text(&mount.target);
     match &mount.kind {
-        RunMountKind::Bind { source, writable, .. } => key.text("bind").text(source).flag(*writable),
+        RunMountKind::Bind { source, writable, .. } => {
+            key.text("bind").text(source).flag(*writable)
+        }
         RunMountKind::Cache { id, sharing, mode, uid, gid, readonly, seed } => {
             let sharing = match sharing {
                 CacheSharing::Shared => "shared",

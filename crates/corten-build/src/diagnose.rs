@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-use corten_diag::Diagnostic;
+use corten_diag::{Diagnostic, Span};
 use corten_oci::tree::TreePath;
-use corten_store::StoreError;
+use corten_store::{Store, StoreError};
 
 use crate::copy::CopyError;
 use crate::copy::select::clean;
-use crate::files::{ContextFiles, FilesError};
+use crate::files::{ContextFiles, Files as _, FilesError, Rule};
 use crate::graph::{CopyOp, Graph, Input, Op, Place, Step};
 use crate::run::{ExecError, RunOutcome};
 
@@ -29,8 +29,8 @@ pub(crate) enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Files(#[from] FilesError),
-    #[error("failed to find `{source_path}` in {input}")]
-    MountSource { source_path: String, input: String },
+    #[error("failed to find `{path}` in {input}")]
+    MountSource { path: String, input: String, near: Option<String>, span: Span },
     #[error("the secret `{id}` was not given")]
     NoSecret { id: String },
     #[error("failed to read the secret `{id}`")]
@@ -45,6 +45,22 @@ pub(crate) enum StepError {
     User(#[from] corten_runtime::user::UserError),
     #[error("the command ended with code {}", outcome.code)]
     Command { outcome: RunOutcome, output: Tail, memory_limit: Option<u64> },
+}
+
+impl StepError {
+    /// Gives a full disk the error of the store, which is what a step writes to.
+    pub(crate) fn classify(self, store: &Store) -> Self {
+        match self {
+            Self::Copy(CopyError::Write(source) | CopyError::Files(FilesError::Io(source)))
+            | Self::Files(FilesError::Io(source))
+                if source.is_no_space() =>
+            {
+                let root = store.root().to_owned();
+                Self::Store(StoreError::NoSpace { root, source })
+            }
+            other => other,
+        }
+    }
 }
 
 /// The last lines of an output.
@@ -79,6 +95,18 @@ fn last_rewrite(line: &str) -> &str {
     line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line)
 }
 
+/// Names the mount whose source is missing.
+pub(crate) fn mount_error(graph: &Graph, op: &Op, index: usize, error: CopyError) -> StepError {
+    let Op::Run(run) = op else { return error.into() };
+    match (error, run.mounts.get(index)) {
+        (CopyError::NotFound { path, near, .. }, Some(mount)) => {
+            let input = mount.input().map_or_else(String::new, |input| graph.input_name(input));
+            StepError::MountSource { path, input, near, span: mount.span }
+        }
+        (error, _) => error.into(),
+    }
+}
+
 /// The causes of an error as notes, without those that only repeat what is above.
 pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
     let mut notes = Vec::new();
@@ -106,8 +134,16 @@ pub(crate) fn diagnose(
         StepError::Command { outcome, output, memory_limit } => {
             command(step, *outcome, output, *memory_limit)
         }
-        StepError::Copy(CopyError::NotFound { word, path }) => {
-            not_found(graph, step, *word, path, context)
+        StepError::Copy(CopyError::NotFound { word, path, near }) => {
+            let missing = Missing { word: *word, path, near: near.as_deref() };
+            not_found(graph, step, &missing, context)
+        }
+        StepError::MountSource { span, near, .. } => {
+            let diagnostic = Diagnostic::error(error.to_string()).at(*span);
+            match near {
+                Some(near) => diagnostic.with_hint(did_you_mean(near)),
+                None => diagnostic,
+            }
         }
         other => {
             let mut diagnostic = Diagnostic::error(other.to_string());
@@ -123,7 +159,9 @@ pub(crate) fn diagnose(
 /// Names the trigger, if the step comes from one.
 pub(crate) fn in_place(diagnostic: Diagnostic, place: &Place) -> Diagnostic {
     match &place.trigger {
-        Some(trigger) => diagnostic.with_note(format!("in the trigger `{trigger}` of the base image")),
+        Some(trigger) => {
+            diagnostic.with_note(format!("in the trigger `{trigger}` of the base image"))
+        }
         None => diagnostic,
     }
 }
@@ -161,15 +199,23 @@ fn command(step: &Step, outcome: RunOutcome, output: &Tail, limit: Option<u64>) 
     diagnostic.hint = match (outcome.out_of_memory, outcome.code) {
         (Some(memory), _) => {
             let peak = memory.peak_bytes.map(|peak| format!("it used {}", mebibytes(peak)));
-            let limit = memory.limit_bytes.or(limit).map(|limit| format!("the limit is {}", mebibytes(limit)));
+            let limit = memory
+                .limit_bytes
+                .or(limit)
+                .map(|limit| format!("the limit is {}", mebibytes(limit)));
             let facts: Vec<String> = peak.into_iter().chain(limit).collect();
             if !facts.is_empty() {
                 diagnostic.notes.push(facts.join(", "));
             }
             Some("allow more with `--memory`, or let the step do less at once".to_owned())
         }
-        (None, 127) => Some("127 means that a program was not found: install it in a step before".to_owned()),
-        (None, 126) => Some("126 means that a file is not executable: give it the mode with `COPY --chmod=755`".to_owned()),
+        (None, 127) => {
+            Some("127 means that a program was not found: install it in a step before".to_owned())
+        }
+        (None, 126) => Some(
+            "126 means that a file is not executable: give it the mode with `COPY --chmod=755`"
+                .to_owned(),
+        ),
         (None, _) => None,
     };
     diagnostic
@@ -179,46 +225,71 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
+/// A source that does not exist.
+struct Missing<'a> {
+    /// Which source of the instruction.
+    word: usize,
+    path: &'a str,
+    near: Option<&'a str>,
+}
+
 fn not_found(
     graph: &Graph,
     step: &Step,
-    word: usize,
-    path: &str,
+    missing: &Missing<'_>,
     context: Option<&ContextFiles>,
 ) -> Diagnostic {
     let Op::Copy(op) = &step.op else {
-        return Diagnostic::error(format!("failed to find `{path}`"));
+        return Diagnostic::error(format!("failed to find `{}`", missing.path));
     };
     let from = graph.input_name(&op.input);
-    let diagnostic = Diagnostic::error(format!("failed to find `{path}` in {from}"));
-    let diagnostic = match op.sources.get(word) {
+    let diagnostic = Diagnostic::error(format!("failed to find `{}` in {from}", missing.path));
+    let diagnostic = match op.sources.get(missing.word) {
         Some(source) => diagnostic.at(source.span),
         None => diagnostic,
     };
-    match missing_hint(op, word, path, context) {
-        Some(hint) => diagnostic.with_hint(hint),
-        None => diagnostic,
-    }
+    let hidden = context.and_then(|context| hidden(context, missing.path));
+    let hidden = hidden.or_else(|| dangling(context?, missing.path));
+    let hint = match (hidden, missing.near, &op.input) {
+        (Some(hidden), _, _) => hidden,
+        (None, Some(near), _) => did_you_mean(near),
+        (None, None, Input::Context) if leads_up(op, missing.word) => "files outside of the build \
+             context cannot be copied: build with a directory above as context"
+            .to_owned(),
+        (None, None, Input::Context | Input::Named(_)) => {
+            "paths count from the top of the context: \
+             name the file as it is called there, or build with another directory"
+                .to_owned()
+        }
+        (None, None, Input::Stage(_)) => {
+            format!("nothing in {from} has this path: look at what makes it there")
+        }
+        (None, None, Input::Empty) => "copy from a stage or an image that has it".to_owned(),
+    };
+    diagnostic.with_hint(hint)
 }
 
-/// What may have been meant by a source that does not exist.
-fn missing_hint(
-    op: &CopyOp,
-    word: usize,
-    path: &str,
-    context: Option<&ContextFiles>,
-) -> Option<String> {
-    let context = context?;
+fn did_you_mean(near: &str) -> String {
+    format!("did you mean `{near}`?")
+}
+
+/// Tells which line hides a path that is there.
+fn hidden(context: &ContextFiles, path: &str) -> Option<String> {
     let path = TreePath::clean(&clean(path)).ok()?;
-    if context.hides(&path) {
-        return Some(format!("`{path}` is there, but the ignore file hides it from the build"));
-    }
-    if let Some(near) = context.near(&path) {
-        return Some(format!("did you mean `{near}`?"));
-    }
-    let written = &op.sources.get(word)?.text;
-    if op.input == Input::Context && written.split('/').any(|part| part == "..") {
-        return Some("files outside of the build context cannot be copied: build with a directory above as context".to_owned());
-    }
-    None
+    let Rule { file, line, pattern } = context.hidden_by(&path)?;
+    Some(format!(
+        "`{path}` is there, but `{pattern}` in line {line} of `{file}` hides it: add `!{path}` below"
+    ))
+}
+
+/// Tells of a link that is there and leads to nothing.
+fn dangling(context: &ContextFiles, path: &str) -> Option<String> {
+    let found = context.find(&TreePath::clean(&clean(path)).ok()?).ok()??;
+    let target = found.read_link().ok()?;
+    let target = String::from_utf8_lossy(&target);
+    Some(format!("`{path}` is a link to `{target}`, and the context has no such file"))
+}
+
+fn leads_up(op: &CopyOp, word: usize) -> bool {
+    op.sources.get(word).is_some_and(|source| source.text.split('/').any(|part| part == ".."))
 }

@@ -1,6 +1,6 @@
 //! Why a build failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, SourceFile};
@@ -49,6 +49,10 @@ impl BuildError {
             Self::NoDockerfile { near: None, .. } => {
                 Some("name the Dockerfile with `--file PATH`".to_owned())
             }
+            Self::NoContext { path, .. } if is_remote(path) => Some(
+                "this version builds from directories: clone or unpack it, and give the directory"
+                    .to_owned(),
+            ),
             Self::NoContext { .. } => {
                 Some("give the directory that holds the files to copy".to_owned())
             }
@@ -56,6 +60,12 @@ impl BuildError {
             Self::Diagnosed(_) | Self::Read(_) => None,
         }
     }
+}
+
+/// Whether a context is one that Docker would read from standard input or fetch.
+fn is_remote(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text == "-" || text.contains("://") || text.starts_with("git@")
 }
 
 /// Diagnostics about one text; at least one is an error.
@@ -82,5 +92,22 @@ impl std::fmt::Display for Diagnosed {
 impl From<Diagnosed> for BuildError {
     fn from(diagnosed: Diagnosed) -> Self {
         Self::Diagnosed(Box::new(diagnosed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_that_would_be_fetched_are_told_from_missing_directories() {
+        let hint = |path: &str| {
+            let source = IoError::new("inspect", path, std::io::Error::from_raw_os_error(2));
+            BuildError::NoContext { path: path.into(), source }.hint().unwrap()
+        };
+        for remote in ["-", "https://example.com/app.git", "git@example.com:app.git"] {
+            assert!(hint(remote).contains("clone or unpack it"), "{remote}");
+        }
+        assert!(!hint("app").contains("clone"));
     }
 }

@@ -84,7 +84,11 @@ impl Execution<'_> {
         Ok(owner::resolve(&databases, owner).map_err(CopyError::from)?)
     }
 
-    pub(crate) fn place<'p>(&self, tree: &'p std::path::Path, spool: &'p std::path::Path) -> Place<'p> {
+    pub(crate) fn place<'p>(
+        &self,
+        tree: &'p std::path::Path,
+        spool: &'p std::path::Path,
+    ) -> Place<'p> {
         let in_user_namespace = self.tools.store.in_user_namespace();
         let opaque = if in_user_namespace { OPAQUE_IN_USER_NAMESPACE } else { OPAQUE };
         Place { tree, spool, opaque, epoch: self.stage.epoch }

@@ -16,8 +16,9 @@ pub(crate) fn export(
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     let image = store.put_image(&config, layers, &options.annotations)?;
     for tag in &options.tags {
-        let known = store.resolve(&tag.to_string())?;
-        if known.is_none_or(|known| known.id != image.id) {
+        // What the name stood for may be incomplete after a power failure; that keeps nobody from
+        // moving it.
+        if store.tagged(tag)? != Some(image.id) {
             store.tag(tag, &image.id)?;
         }
     }

@@ -261,8 +261,8 @@ impl RunMount {
     /// Where its files come from, if they come from anywhere.
     pub fn input(&self) -> Option<&Input> {
         match &self.kind {
-            RunMountKind::Bind { input, .. } => Some(input),
-            RunMountKind::Cache { seed: Some((input, _)), .. } => Some(input),
+            RunMountKind::Bind { input, .. }
+            | RunMountKind::Cache { seed: Some((input, _)), .. } => Some(input),
             _ => None,
         }
     }

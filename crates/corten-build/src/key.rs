@@ -18,54 +18,54 @@ pub const KEY_VERSION: u32 = 1;
 
 /// Hashes values one after the other; each says how long it is, so that no two lists are alike.
 #[derive(Debug)]
-pub struct KeyHasher {
+pub(crate) struct KeyHasher {
     hasher: Hasher,
 }
 
 impl KeyHasher {
     /// Begins a key of one kind.
-    pub fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         let mut key = Self { hasher: Hasher::new() };
         key.text("corten-build").number(u64::from(KEY_VERSION)).text(kind);
         key
     }
 
     /// Adds text.
-    pub fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.bytes(text.as_bytes())
     }
 
     /// Adds bytes.
-    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.hasher.update(&(bytes.len() as u64).to_le_bytes());
         self.hasher.update(bytes);
         self
     }
 
     /// Adds a number.
-    pub fn number(&mut self, number: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
         self.hasher.update(&number.to_le_bytes());
         self
     }
 
     /// Adds a number that may be negative.
-    pub fn signed(&mut self, number: i64) -> &mut Self {
+    pub(crate) fn signed(&mut self, number: i64) -> &mut Self {
         self.hasher.update(&number.to_le_bytes());
         self
     }
 
     /// Adds a choice.
-    pub fn flag(&mut self, flag: bool) -> &mut Self {
+    pub(crate) fn flag(&mut self, flag: bool) -> &mut Self {
         self.number(u64::from(flag))
     }
 
     /// Adds text that may be absent.
-    pub fn optional(&mut self, text: Option<&str>) -> &mut Self {
+    pub(crate) fn optional(&mut self, text: Option<&str>) -> &mut Self {
         self.flag(text.is_some()).text(text.unwrap_or_default())
     }
 
     /// Adds a list of texts.
-    pub fn list<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) -> &mut Self {
+    pub(crate) fn list<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) -> &mut Self {
         self.number(texts.len() as u64);
         for text in texts {
             self.text(text);
@@ -74,24 +74,24 @@ impl KeyHasher {
     }
 
     /// Adds a digest.
-    pub fn digest(&mut self, digest: &Digest) -> &mut Self {
+    pub(crate) fn digest(&mut self, digest: &Digest) -> &mut Self {
         self.hasher.update(digest.as_bytes());
         self
     }
 
     /// Ends with a digest.
-    pub fn finish(&self) -> Digest {
+    pub(crate) fn finish(&self) -> Digest {
         self.hasher.finish()
     }
 
     /// Ends with a key of the step cache.
-    pub fn into_key(self) -> CacheKey {
+    pub(crate) fn into_key(self) -> CacheKey {
         CacheKey(self.hasher.finish())
     }
 }
 
 /// The identity of a stack of layers: what OCI calls a chain id, in our own spelling.
-pub fn chain_id<'a>(diff_ids: impl Iterator<Item = &'a DiffId>) -> Digest {
+pub(crate) fn chain_id<'a>(diff_ids: impl Iterator<Item = &'a DiffId>) -> Digest {
     let mut key = KeyHasher::new("chain");
     for diff_id in diff_ids {
         key.digest(&diff_id.0);
@@ -120,8 +120,16 @@ mod tests {
     #[test]
     fn a_key_is_the_same_for_ever() {
         let mut key = KeyHasher::new("golden");
-        key.text("text").number(7).signed(-1).flag(true).optional(None).list(["a", "b"].into_iter());
-        expect_test::expect!["sha256:a56f0ab7884384119ef4651745d8917f032afad9c496621242863c9ff69a9929"].assert_eq(&key.finish().to_string());
+        key.text("text")
+            .number(7)
+            .signed(-1)
+            .flag(true)
+            .optional(None)
+            .list(["a", "b"].into_iter());
+        expect_test::expect![
+            "sha256:a56f0ab7884384119ef4651745d8917f032afad9c496621242863c9ff69a9929"
+        ]
+        .assert_eq(&key.finish().to_string());
     }
 
     #[test]

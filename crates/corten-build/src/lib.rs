@@ -46,18 +46,19 @@ mod tests;
 use corten_diag::{Event, Reporter};
 use corten_store::{Image, Store};
 
+pub use copy::mode::{ModeChange, ModeError};
 pub use corten_runtime::Network;
 pub use error::{BuildError, Diagnosed};
 pub use graph::Graph;
+pub use key::KEY_VERSION;
 pub use options::{
     BuildOptions, Context, DOCKERFILE_BYTES_MAX, DockerfileText, IgnoreText, NamedContext,
     RunOptions, Secret,
 };
 pub use plan::plan as plan_dockerfile;
-pub use copy::mode::{ModeChange, ModeError};
-pub use key::KEY_VERSION;
 pub use run::{
-    ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount, StepMountKind,
+    ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
+    StepMountKind,
 };
 pub use solve::{Tools, solve};
 pub use traits::{BaseError, Bases, Executor};

@@ -29,19 +29,19 @@ impl StepLock {
         let path = path(store, key);
         let mut waited = false;
         loop {
-            let lock = match FileLock::try_exclusive(&path)? {
-                Some(lock) => lock,
-                None => {
-                    if !waited {
-                        let message = format!("waiting for another build that does `{}`", step.title);
-                        reporter.report(Event::Notice(message));
-                    }
-                    waited = true;
-                    FileLock::exclusive(&path)?
+            let lock = if let Some(lock) = FileLock::try_exclusive(&path)? {
+                lock
+            } else {
+                if !waited {
+                    let message = format!("waiting for another build that does `{}`", step.title);
+                    reporter.report(Event::Notice(message));
                 }
+                waited = true;
+                FileLock::exclusive(&path)?
             };
             // The holder before removes the file; then the lock is of a file that nobody else finds.
-            let held = lock.file().metadata().map_err(|source| IoError::new("inspect", &path, source))?;
+            let held =
+                lock.file().metadata().map_err(|source| IoError::new("inspect", &path, source))?;
             match file::absent_is_none(file::symlink_metadata(&path))? {
                 Some(named) if named.ino() == held.ino() && named.dev() == held.dev() => {
                     return Ok(Self { lock, waited });

@@ -122,12 +122,11 @@ impl DockerfileText {
         let mut ignore_path = path.as_os_str().to_owned();
         ignore_path.push(".dockerignore");
         let ignore_path = PathBuf::from(ignore_path);
-        let ignore = match file::exists(&ignore_path).map_err(BuildError::Read)? {
-            true => Some(IgnoreText {
-                name: ignore_path.display().to_string(),
-                text: read_text(&ignore_path)?,
-            }),
-            false => None,
+        let ignore = if file::exists(&ignore_path).map_err(BuildError::Read)? {
+            let name = ignore_path.display().to_string();
+            Some(IgnoreText { name, text: read_text(&ignore_path)? })
+        } else {
+            None
         };
         Ok(Self { name: path.display().to_string(), text, ignore })
     }

@@ -15,13 +15,13 @@ use std::time::Duration;
 use corten_diag::{Diagnostic, Event, Outcome, Reporter, StepId};
 use corten_oci::digest::Digest;
 use corten_oci::image::ImageConfig;
-use corten_store::{CacheKey, Image, Layer, Store, StepRecord};
+use corten_store::{CacheKey, Image, Layer, StepRecord, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
 use crate::copy::owner::{self, Databases};
 use crate::copy::select::{Selection, select};
 use crate::define::{Contexts, Defined, Definitions, copies, define};
-use crate::diagnose::{StepError, diagnose};
+use crate::diagnose::{StepError, diagnose, mount_error};
 use crate::error::{BuildError, Diagnosed};
 use crate::execute::Execution;
 use crate::export::export;
@@ -33,6 +33,7 @@ use crate::options::BuildOptions;
 use crate::traits::Executor;
 
 /// What a solver works with.
+#[expect(missing_debug_implementations, reason = "neither an executor nor a reporter has a text")]
 #[derive(Clone, Copy)]
 pub struct Tools<'a> {
     pub store: &'a Store,
@@ -41,7 +42,11 @@ pub struct Tools<'a> {
 }
 
 /// Carries a graph out and stores the image of its target.
-pub fn solve(graph: &Graph, options: &BuildOptions, tools: &Tools<'_>) -> Result<Image, BuildError> {
+pub fn solve(
+    graph: &Graph,
+    options: &BuildOptions,
+    tools: &Tools<'_>,
+) -> Result<Image, BuildError> {
     let contexts = crate::contexts::open(graph, options, tools.store)?;
     let defined = define(graph, &contexts, tools.reporter);
     // What was hashed is worth keeping even if something is missing.
@@ -138,9 +143,9 @@ impl<'a> Solver<'a> {
     }
 
     /// Evaluates a stage, or waits for the thread that does.
-    fn stage<'scope, 'env>(
+    fn stage<'env>(
         &'env self,
-        threads: Threads<'scope, 'env>,
+        threads: Threads<'_, 'env>,
         id: StageId,
     ) -> Result<Arc<StageOutput>, Stopped> {
         let (slot, ready) = &self.slots[id.0];
@@ -163,9 +168,9 @@ impl<'a> Solver<'a> {
         result
     }
 
-    fn evaluate<'scope, 'env>(
+    fn evaluate<'env>(
         &'env self,
-        threads: Threads<'scope, 'env>,
+        threads: Threads<'_, 'env>,
         id: StageId,
     ) -> Result<Arc<StageOutput>, Stopped> {
         let stage = self.graph.stage(id);
@@ -194,7 +199,7 @@ impl<'a> Solver<'a> {
     }
 
     /// Begins the stages that these steps take files from.
-    fn ask_ahead<'scope, 'env>(&'env self, threads: Threads<'scope, 'env>, steps: &[Step]) {
+    fn ask_ahead<'env>(&'env self, threads: Threads<'_, 'env>, steps: &[Step]) {
         let mut wanted = BTreeSet::new();
         for input in steps.iter().flat_map(|step| step.op.inputs()) {
             if let Input::Stage(id) = input {
@@ -214,9 +219,9 @@ impl<'a> Solver<'a> {
     }
 
     /// Finds or makes the layer of one step.
-    fn step<'scope, 'env>(
+    fn step<'env>(
         &'env self,
-        threads: Threads<'scope, 'env>,
+        threads: Threads<'_, 'env>,
         at: StepAt<'env>,
         below: &Arc<StageOutput>,
         on_miss: &mut dyn FnMut(),
@@ -238,14 +243,14 @@ impl<'a> Solver<'a> {
         }
     }
 
-    fn find_or_make<'scope, 'env>(
+    fn find_or_make<'env>(
         &'env self,
-        threads: Threads<'scope, 'env>,
+        threads: Threads<'_, 'env>,
         at: StepAt<'env>,
         below: &Arc<StageOutput>,
         on_miss: &mut dyn FnMut(),
     ) -> Result<(Layer, Outcome), Failed> {
-        let first = self.definition_key(&at, below)?;
+        let first = Self::definition_key(&at, below)?;
         if let Some(layer) = self.known(&first)? {
             return Ok((layer, Outcome::Cached));
         }
@@ -257,7 +262,7 @@ impl<'a> Solver<'a> {
         }
         let selections = self.select(&at, &inputs)?;
         let has_stages = inputs.iter().any(Option::is_some);
-        let key = if has_stages { self.content_key(&at, below, &selections)? } else { first };
+        let key = if has_stages { Self::content_key(&at, below, &selections)? } else { first };
         if key != first
             && let Some(layer) = self.known(&key)?
         {
@@ -299,13 +304,13 @@ impl<'a> Solver<'a> {
             selections,
             cancelled: &self.cancelled,
         };
-        execution.run()
+        execution.run().map_err(|error| error.classify(self.tools.store))
     }
 
     /// Evaluates the stages that a step takes files from, in the order of its inputs.
-    fn inputs<'scope, 'env>(
+    fn inputs<'env>(
         &'env self,
-        threads: Threads<'scope, 'env>,
+        threads: Threads<'_, 'env>,
         at: &StepAt<'_>,
     ) -> Result<Vec<Option<Arc<StageOutput>>>, Failed> {
         let mut outputs = Vec::new();
@@ -331,7 +336,9 @@ impl<'a> Solver<'a> {
             let input = inputs.get(index).and_then(Option::as_ref);
             selections.push(match (input, copy) {
                 (Some(output), Some(copy)) => {
-                    Some(Arc::new(select(output.files()?, &copy)?))
+                    let selection = select(output.files()?, &copy)
+                        .map_err(|error| mount_error(self.graph, &at.step.op, index, error))?;
+                    Some(Arc::new(selection))
                 }
                 _ => at.defined.selections.get(index).cloned().flatten(),
             });
@@ -340,22 +347,21 @@ impl<'a> Solver<'a> {
     }
 
     /// The key that is known without looking at any other stage.
-    fn definition_key(&self, at: &StepAt<'_>, below: &StageOutput) -> Result<CacheKey, StepError> {
+    fn definition_key(at: &StepAt<'_>, below: &StageOutput) -> Result<CacheKey, StepError> {
         let mut key = KeyHasher::new("definition");
-        key.digest(&at.defined.digest).digest(&self.base_of(at, below)?);
+        key.digest(&at.defined.digest).digest(&Self::base_of(at, below)?);
         Ok(key.into_key())
     }
 
     /// The key by the content that is taken from other stages.
     fn content_key(
-        &self,
         at: &StepAt<'_>,
         below: &StageOutput,
         selections: &[Option<Arc<Selection>>],
     ) -> Result<CacheKey, StepError> {
         let mut key = KeyHasher::new("content");
         key.digest(&crate::define::operation(at.step, at.stage.epoch));
-        key.digest(&self.base_of(at, below)?);
+        key.digest(&Self::base_of(at, below)?);
         for (selection, copy) in selections.iter().zip(copies(&at.step.op)) {
             let is_stage = copy.is_some_and(|copy| matches!(copy.input, Input::Stage(_)));
             key.flag(selection.is_some());
@@ -367,7 +373,7 @@ impl<'a> Solver<'a> {
     }
 
     /// What of the layers below matters: all of them, or for a linked copy only whom it names.
-    fn base_of(&self, at: &StepAt<'_>, below: &StageOutput) -> Result<Digest, StepError> {
+    fn base_of(at: &StepAt<'_>, below: &StageOutput) -> Result<Digest, StepError> {
         let linked = match &at.step.op {
             Op::Copy(copy) if copy.link => Some(copy.owner.as_deref()),
             _ => None,
@@ -375,7 +381,8 @@ impl<'a> Solver<'a> {
         let mut key = KeyHasher::new("below");
         match linked {
             None => {
-                key.text("layers").digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
+                key.text("layers")
+                    .digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
             }
             Some(named) => {
                 key.text("linked");
@@ -411,8 +418,19 @@ impl<'a> Solver<'a> {
             self.tools.reporter.report(Event::StepStarted {
                 step: StepId(step.number),
                 total: self.total,
-                title: step.title.clone(),
+                title: self.title(step),
             });
+        }
+    }
+
+    /// The instruction; with its stage, if there are several.
+    fn title(&self, step: &Step) -> String {
+        let mut stages = self.graph.stages.iter().filter(|stage| !stage.steps.is_empty());
+        let of =
+            stages.clone().find(|stage| stage.steps.iter().any(|own| own.number == step.number));
+        match of {
+            Some(stage) if stages.nth(1).is_some() => format!("[{}] {}", stage.name, step.title),
+            _ => step.title.clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use corten_sys::file;
 
 use crate::error::StoreError;
 use crate::store::{Inner, Store};
-use crate::write::parent;
+use crate::write::{Durability, parent};
 
 /// The largest cache: the stat cache of a million files.
 const AUX_BYTES_MAX: u64 = 512 << 20;
@@ -41,7 +41,7 @@ impl Store {
         self.run(|inner| {
             let path = path(inner, kind, key)?;
             let temporary = inner.temporary()?;
-            inner.ensure_dir(parent(&path))?;
+            inner.ensure_dir(parent(&path), Durability::Volatile)?;
             let file = inner.fs().create_new(&temporary, 0o600)?;
             inner.fs().write(&file, &temporary, &header(bytes))?;
             inner.fs().write(&file, &temporary, bytes)?;

@@ -11,7 +11,7 @@ use corten_sys::file;
 use crate::error::StoreError;
 use crate::lease::Pin;
 use crate::store::{Inner, Store};
-use crate::write::parent;
+use crate::write::{Durability, parent};
 
 /// Content passes through memory in pieces of this size, which is where the cost of a call vanishes
 /// beside that of hashing.
@@ -135,7 +135,7 @@ fn place(inner: &Arc<Inner>, temporary: &Path, digest: &Digest) -> Result<(), St
     let _window = inner.window()?;
     inner.pin_own(Pin::Blob(*digest))?;
     // An older blob of that name is replaced: it has the same content, or it is damaged.
-    inner.ensure_dir(parent(&path))?;
+    inner.ensure_dir(parent(&path), Durability::Durable)?;
     inner.fs().rename(temporary, &path)?;
     inner.fs().sync_dir(parent(&path))?;
     Ok(())

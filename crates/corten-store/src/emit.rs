@@ -14,7 +14,6 @@ use corten_oci::tar::{EntryKind, TarError, Writer};
 use corten_oci::tree::TreePath;
 use corten_sys::beneath::{FileKind, Resolve, Root};
 use corten_sys::error::IoError;
-use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::walk::{Fix, Item, Marks, Xattrs, file_xattrs};
@@ -27,6 +26,9 @@ const AHEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// How many items are read ahead together.
 const AHEAD_ITEMS: usize = 256;
+
+/// How many threads read ahead: more than one writer can use on any machine measured.
+const READERS_MAX: usize = 3;
 
 /// Fewer items than this are not worth waking threads for.
 const PARALLEL_ITEMS_MIN: usize = 64;
@@ -70,7 +72,7 @@ pub(crate) fn write_tar(
             emitter.item(item, source.ahead(item)?)?;
         }
     } else {
-        emitter.with_reader_ahead(source, items)?;
+        emitter.with_readers_ahead(source, items)?;
     }
     let (_, bytes) = emitter.writer.finish()?;
     Ok((emitter.totals, bytes))
@@ -114,22 +116,33 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    /// Writes on this thread what another one, with the help of all, reads ahead.
-    fn with_reader_ahead(&mut self, source: Source<'_>, items: &[Item]) -> Result<(), StoreError> {
-        let (send, receive) = sync_channel(1);
+    /// Writes on this thread what others read ahead: the first of n threads reads the first chunk,
+    /// the n-th plus first and so on.
+    ///
+    /// These are threads of their own and not those of rayon: this may itself run on one of rayon's,
+    /// and waiting there for work that only the others can do has no end once all of them wait.
+    fn with_readers_ahead(&mut self, source: Source<'_>, items: &[Item]) -> Result<(), StoreError> {
+        let readers = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+        let readers = readers.clamp(1, READERS_MAX);
         std::thread::scope(|scope| {
-            scope.spawn(move || {
-                for chunk in items.chunks(AHEAD_ITEMS) {
-                    let ahead: Result<Vec<Ahead>, StoreError> =
-                        chunk.par_iter().map(|item| source.ahead(item)).collect();
-                    let failed = ahead.is_err();
-                    // Nobody receives any more once writing has failed.
-                    if send.send(ahead).is_err() || failed {
-                        return;
+            let mut receivers = Vec::new();
+            for reader in 0..readers {
+                let (send, receive) = sync_channel(1);
+                receivers.push(receive);
+                scope.spawn(move || {
+                    for chunk in items.chunks(AHEAD_ITEMS).skip(reader).step_by(readers) {
+                        let ahead: Result<Vec<Ahead>, StoreError> =
+                            chunk.iter().map(|item| source.ahead(item)).collect();
+                        // Nobody receives any more once writing has failed.
+                        if send.send(ahead).is_err() {
+                            return;
+                        }
                     }
-                }
-            });
-            for (chunk, ahead) in items.chunks(AHEAD_ITEMS).zip(receive) {
+                });
+            }
+            for (chunk, receive) in items.chunks(AHEAD_ITEMS).zip(receivers.iter().cycle()) {
+                // A reader ends early only after a failure that it has sent.
+                let Ok(ahead) = receive.recv() else { break };
                 chunk.iter().zip(ahead?).try_for_each(|(item, ahead)| self.item(item, ahead))?;
             }
             Ok(())

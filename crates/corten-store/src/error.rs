@@ -13,8 +13,17 @@ use corten_sys::error::IoError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused something.
-    #[error("the store failed on the disk")]
+    #[error("an operation on the file system failed")]
     Io(#[from] IoError),
+    /// The operating system refused something, in this store.
+    #[error("failed to use the store at `{}`", root.display())]
+    Unusable {
+        /// The store.
+        root: PathBuf,
+        /// The operation.
+        #[source]
+        source: IoError,
+    },
     /// The disk or the quota is full.
     #[error("no space is left for the store at `{}`", root.display())]
     NoSpace {
@@ -232,6 +241,9 @@ pub enum StoreError {
         /// The container.
         id: String,
     },
+    /// What shall be loaded is no tar.
+    #[error("the archive cannot be read as a tar")]
+    ArchiveTar(#[source] TarError),
     /// An archive is none of the kinds that can be loaded.
     #[error("the archive is invalid: {reason}")]
     Archive {
@@ -274,6 +286,7 @@ impl StoreError {
             Self::Io(source) if source.is_permission_denied() => {
                 Self::PermissionDenied { root: root.to_owned(), source }
             }
+            Self::Io(source) => Self::Unusable { root: root.to_owned(), source },
             other => other,
         }
     }
@@ -289,6 +302,12 @@ impl StoreError {
                 "check who owns `{}`, or choose another store with `--root DIR`",
                 root.display()
             ),
+            Self::Unusable { .. } => {
+                "look at the disk, or choose another directory with `--root DIR`".to_owned()
+            }
+            Self::Archive { .. } | Self::ArchiveTar(_) => {
+                "load what `corten save`, `docker save` or skopeo wrote".to_owned()
+            }
             Self::Owner { .. } => {
                 "run as the user who owns it, or choose another store with `--root DIR`".to_owned()
             }

@@ -62,6 +62,9 @@ pub struct FsckReport {
     pub blobs: u64,
     /// How many images were checked.
     pub images: u64,
+    /// How many layers and cached steps a power failure took before the disk had them. They count as
+    /// absent and are made again when they are needed; what still needs them is among the problems.
+    pub lost: u64,
     /// What is not as it should be; empty if the store is whole.
     pub problems: Vec<Problem>,
     /// Whether what is damaged was removed, so that it can be pulled or built again.
@@ -140,22 +143,38 @@ fn check_layers(
 ) -> Result<(), StoreError> {
     let layers = inner.layer_names()?;
     report.layers = layers.len() as u64;
-    let hashed: Result<Vec<bool>, StoreError> = layers
-        .par_iter()
-        .map(|diff_id| match inner.meta(diff_id)? {
-            Some(meta) => inner.is_whole(&inner.layout.layer(diff_id), &meta),
-            None => Ok(false),
-        })
-        .collect();
-    for (diff_id, whole) in layers.iter().zip(hashed?) {
-        if !whole {
-            report.problems.push(Problem::Layer(*diff_id));
-            if repair == Repair::Yes {
-                bin.take(inner, &inner.layout.layer(diff_id))?;
-            }
+    let states: Result<Vec<State>, StoreError> =
+        layers.par_iter().map(|diff_id| state(inner, diff_id)).collect();
+    for (diff_id, state) in layers.iter().zip(states?) {
+        match state {
+            State::Whole => continue,
+            State::Lost => report.lost += 1,
+            State::Damaged => report.problems.push(Problem::Layer(*diff_id)),
+        }
+        if repair == Repair::Yes {
+            bin.take(inner, &inner.layout.layer(diff_id))?;
         }
     }
     Ok(())
+}
+
+/// What is left of a layer.
+#[derive(Clone, Copy)]
+enum State {
+    Whole,
+    /// It was never promised to outlive a power failure, and it did not.
+    Lost,
+    Damaged,
+}
+
+fn state(inner: &Arc<Inner>, diff_id: &DiffId) -> Result<State, StoreError> {
+    let Some(meta) = inner.meta(diff_id)? else { return Ok(State::Lost) };
+    let is_promised = inner.is_trusted(&meta);
+    Ok(match inner.is_whole(&inner.layout.layer(diff_id), &meta)? {
+        true => State::Whole,
+        false if is_promised => State::Damaged,
+        false => State::Lost,
+    })
 }
 
 fn check_images(
@@ -213,14 +232,18 @@ fn check_references(
 
 fn check_steps(inner: &Inner, repair: Repair, report: &mut FsckReport) -> Result<(), StoreError> {
     for path in step_paths(inner)? {
-        let problem = match read_step(&path)? {
-            None => Some(Problem::Record(path.clone())),
-            Some(stored) => match stored.record.layer {
-                Some(layer) if !file::exists(&inner.layout.layer(&layer.diff_id()))? => {
-                    Some(Problem::Step(path.clone()))
-                }
-                _ => None,
-            },
+        let Some(stored) = read_step(&path)? else {
+            report.lost += 1;
+            if repair == Repair::Yes {
+                inner.remove_record(&path)?;
+            }
+            continue;
+        };
+        let problem = match stored.record.layer {
+            Some(layer) if !file::exists(&inner.layout.layer(&layer.diff_id()))? => {
+                Some(Problem::Step(path.clone()))
+            }
+            _ => None,
         };
         note(inner, repair, report, problem, &path)?;
     }

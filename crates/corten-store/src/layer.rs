@@ -15,7 +15,7 @@ use crate::lease::Pin;
 use crate::recipe::{self, Displaced};
 use crate::seal;
 use crate::store::{Inner, Store};
-use crate::write::read_json;
+use crate::write::{Durability, read_json};
 
 /// The version of `meta.json`.
 pub(crate) const META_VERSION: u32 = 1;
@@ -183,11 +183,15 @@ impl Inner {
     pub(crate) fn layer(self: &Arc<Self>, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
         let Some(meta) = self.meta(diff_id)? else { return Ok(None) };
         let folder = self.layout.layer(diff_id);
-        let trusted = meta.synced || meta.boot_id == self.host.boot_id;
-        if !trusted && !self.prove(&folder, meta.clone())? {
+        if !self.is_trusted(&meta) && !self.prove(&folder, meta.clone())? {
             return Ok(None);
         }
         Ok(Some(meta.layer(&folder, self.in_user_namespace)))
+    }
+
+    /// Returns true if a layer need not be proven: the disk has it, or the page cache of this boot.
+    pub(crate) fn is_trusted(&self, meta: &Meta) -> bool {
+        meta.synced || meta.boot_id == self.host.boot_id
     }
 
     /// Hashes a layer that another boot left unsynced, and notes the success.
@@ -197,7 +201,7 @@ impl Inner {
         }
         if !self.is_read_only() {
             // What this boot could read was on the disk when it started.
-            self.put_meta(folder, &Meta { synced: true, ..meta })?;
+            self.put_meta(folder, &Meta { synced: true, ..meta }, Durability::Durable)?;
         }
         Ok(true)
     }
@@ -226,9 +230,13 @@ impl Inner {
         }
     }
 
-    pub(crate) fn put_meta(self: &Arc<Self>, folder: &Path, meta: &Meta) -> Result<(), StoreError> {
-        let path = folder.join("meta.json");
-        self.put_json(&path, meta, crate::write::Durability::Durable)
+    pub(crate) fn put_meta(
+        self: &Arc<Self>,
+        folder: &Path,
+        meta: &Meta,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        self.put_json(&folder.join("meta.json"), meta, durability)
     }
 
     /// Returns the names of all layers that have one.
@@ -259,7 +267,7 @@ impl Inner {
             let folder = self.layout.layer(&meta.diff_id);
             // Collection may have removed it meanwhile.
             if file::exists(&folder)? {
-                self.put_meta(&folder, &Meta { synced: true, ..meta })?;
+                self.put_meta(&folder, &Meta { synced: true, ..meta }, Durability::Durable)?;
             }
         }
         Ok(())

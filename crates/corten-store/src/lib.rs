@@ -26,22 +26,31 @@
 //!
 //! # Invariants
 //!
-//! 1. A name outside `tmp/` appears only by rename of something complete. Files are synced before;
-//!    for layers see below. What is in `tmp/` may be deleted once its lease is dead.
+//! 1. A name outside `tmp/` appears only by rename of something complete; see "Durability" for what
+//!    is synced before. What is in `tmp/` may be deleted once its lease is dead.
 //! 2. The name of a blob is its digest and the name of a layer is its DiffID, so two processes that
 //!    make the same thing make the same name, and losing that race is success.
 //! 3. Bytes from outside are hashed while they are read and have a limit before they are read.
 //! 4. A layer's files never change once it has its name.
 //!
-//! # Durability of layers
+//! # Durability
 //!
-//! Syncing gigabytes would cost more than many a build step. So a layer with few and small files is
-//! synced when it is committed. A larger one is not: its `meta.json` (which is synced) says so and
-//! names the boot of the host. In the same boot the page cache is the truth, and a killed process
-//! loses nothing. In another boot the layer is proven before its first use by hashing it against its
-//! name; if power failed too early the proof fails and the layer is absent, which is a cache miss
-//! or an image that must be pulled or built again, never a torn file system. [`Store::settle`] makes
-//! everything durable when there is time.
+//! A killed process loses nothing that it was promised, since the page cache outlives it. Power is
+//! another matter, and there are two classes:
+//!
+//! - *Durable*: blobs, images, names, holds and containers. Each is synced before its name appears,
+//!   and then its directory, in the order in which they need each other. A name that moves stands
+//!   for the old image or the new one, never for none.
+//! - *Volatile*: layers, cached steps and small caches. They are not synced, since all of them can be
+//!   made again and each shows by itself whether it is whole. A torn step or cache reads as a miss.
+//!   The `meta.json` of a layer names the boot that made it; another boot proves the layer before its
+//!   first use by hashing it against its name, and then notes that the disk has it. If power failed
+//!   before the kernel had written it, some seconds after it was made, the layer is absent: a cache
+//!   miss, or an image that says what it lacks and must be pulled or built again. Never is torn
+//!   content taken for whole.
+//!
+//! [`Store::settle`] makes layers durable when there is time. So a build that changes one line waits
+//! for the disk only for its image and its name, whatever its layers hold.
 //!
 //! # Concurrency
 //!

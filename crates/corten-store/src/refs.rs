@@ -82,6 +82,12 @@ impl Store {
         self.run(|inner| inner.references())
     }
 
+    /// Returns the image that a name stands for, whether or not it is complete; `None` if there is no
+    /// such name.
+    pub fn tagged(&self, reference: &Reference) -> Result<Option<ImageId>, StoreError> {
+        self.run(|inner| Ok(read(&path(inner, reference))?.map(|tagged| tagged.image)))
+    }
+
     /// Finds an image by its name or by the start of its id; `None` if there is none.
     ///
     /// A name goes first. A name with a digest fits if the image's manifest has that digest.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use corten_oci::digest::{DiffId, Hasher};
 use corten_oci::tree::TreePath;
-use corten_sys::beneath::{FileKind, Resolve, Root};
+use corten_sys::beneath::{Resolve, Root};
 use corten_sys::error::IoError;
 
 use crate::emit::{self, Source, Totals};
@@ -18,15 +18,8 @@ use crate::lease::Pin;
 use crate::recipe::Displaced;
 use crate::staging::Staging;
 use crate::store::{Inner, Store};
-use crate::walk::{self, Fix, Item, Marks};
-use crate::write::parent;
-
-/// A layer of so many files and directories at most is synced at once: a sync takes a third of a
-/// millisecond on a fast disk, so that this stays at a few milliseconds.
-const SYNCED_ENTRIES_MAX: u64 = 8;
-
-/// A layer of so many bytes at most is synced at once.
-const SYNCED_BYTES_MAX: u64 = 1 << 20;
+use crate::walk::{self, Fix, Marks};
+use crate::write::Durability;
 
 /// What sealing does besides making the layer canonical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +58,7 @@ fn commit(inner: &Arc<Inner>, staging: Staging, seal: &Seal<'_>) -> Result<Layer
         squashed_owners: 0,
         recipe: None,
     };
-    let items = is_small(&totals).then_some(items.as_slice());
-    place(inner, staging, &root, items, sealed)
+    place(inner, staging, sealed)
 }
 
 /// A layer that is complete but for its name.
@@ -79,12 +71,10 @@ pub(crate) struct Sealed {
     pub(crate) recipe: Option<Vec<Displaced>>,
 }
 
-/// Gives a layer its name, or finds that it has it already.
+/// Gives a layer its name, or finds that it has it already. Nothing is synced; see the crate.
 pub(crate) fn place(
     inner: &Arc<Inner>,
     staging: Staging,
-    root: &Root,
-    items: Option<&[Item]>,
     sealed: Sealed,
 ) -> Result<Layer, StoreError> {
     debug_assert!(staging.is_of(inner), "a staging directory belongs to the handle that made it");
@@ -96,9 +86,6 @@ pub(crate) fn place(
             return Ok(layer);
         }
     }
-    if let Some(items) = items {
-        sync(inner, root, items)?;
-    }
     let meta = Meta {
         version: META_VERSION,
         diff_id,
@@ -107,19 +94,18 @@ pub(crate) fn place(
         entries: sealed.totals.entries,
         squashed_owners: sealed.squashed_owners,
         created: inner.now(),
-        synced: items.is_some(),
+        synced: false,
         boot_id: inner.host.boot_id.clone(),
         recipe: sealed.recipe,
     };
     inner.fs().remove_tree(staging.work())?;
-    inner.put_meta(staging.folder(), &meta)?;
+    inner.put_meta(staging.folder(), &meta, Durability::Volatile)?;
     let target = inner.layout.layer(&diff_id);
     let _window = inner.window()?;
     inner.pin_own(Pin::Layer(diff_id))?;
     match inner.fs().rename(staging.folder(), &target) {
         Ok(()) => {
             staging.done();
-            inner.fs().sync_dir(parent(&target))?;
         }
         Err(error) if error.is_already_exists() => {
             // Either another process was faster, or what is there is the ruin of an earlier boot.
@@ -127,33 +113,11 @@ pub(crate) fn place(
                 inner.fs().rename(&target, &inner.temporary()?)?;
                 inner.fs().rename(staging.folder(), &target)?;
                 staging.done();
-                inner.fs().sync_dir(parent(&target))?;
             }
         }
         Err(error) => return Err(error.into()),
     }
     inner.layer(&diff_id)?.ok_or(StoreError::LayerMissing(diff_id))
-}
-
-/// Returns true for a layer that is cheap to sync.
-pub(crate) fn is_small(totals: &Totals) -> bool {
-    totals.entries <= SYNCED_ENTRIES_MAX && totals.content_bytes <= SYNCED_BYTES_MAX
-}
-
-/// Syncs the files and directories of a small layer.
-fn sync(inner: &Inner, root: &Root, items: &[Item]) -> Result<(), StoreError> {
-    for item in items {
-        let path = Path::new(OsStr::from_bytes(&item.path));
-        match item.stat.kind {
-            FileKind::File | FileKind::Directory => {
-                inner.fs().sync(&root.open_file(path, Resolve::NoLinks)?, path)?;
-            }
-            // Other kinds are nothing but a name in their directory.
-            _ => {}
-        }
-    }
-    let top = root.open_file(Path::new(""), Resolve::NoLinks)?;
-    Ok(inner.fs().sync(&top, root.dir().path())?)
 }
 
 /// Removes a path in the staged directory; absence is success.

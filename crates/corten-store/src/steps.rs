@@ -97,8 +97,9 @@ impl Store {
             };
             inner.with_lease(|_| Ok(()))?;
             let _window = inner.window()?;
-            inner.ensure_dir(parent(&path))?;
-            inner.put_json(&path, &stored, Durability::Whole)
+            // A record that a power failure takes is a step that is done again.
+            inner.ensure_dir(parent(&path), Durability::Volatile)?;
+            inner.put_json(&path, &stored, Durability::Volatile)
         })
     }
 }

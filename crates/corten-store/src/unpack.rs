@@ -27,7 +27,7 @@ use crate::recipe::{Displaced, Recorder};
 use crate::seal::{self, Sealed};
 use crate::staging;
 use crate::store::{Inner, Store};
-use crate::walk::{self, Marks, is_kept};
+use crate::walk::{Marks, is_kept};
 
 /// The stream is read and hashed in pieces of this size.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -91,12 +91,10 @@ fn import(
         return Err(StoreError::DigestMismatch { expected: expected.0, found: digest });
     }
     unpacker.set_directory_times()?;
-    let Unpacker { recipe, displaced, totals, squashed_owners, marks, .. } = unpacker;
+    let Unpacker { recipe, displaced, totals, squashed_owners, .. } = unpacker;
     recipe.finish()?;
     let sealed = Sealed { diff_id, tar_bytes, totals, squashed_owners, recipe: Some(displaced) };
-    let items =
-        if seal::is_small(&sealed.totals) { Some(walk::list(&root, marks, None)?) } else { None };
-    seal::place(inner, staging, &root, items.as_deref(), sealed)
+    seal::place(inner, staging, sealed)
 }
 
 /// A directory that is open, with the path that it really has.

@@ -163,7 +163,7 @@ impl Walker<'_> {
                 below.push((entry.name, path));
             }
         }
-        self.directories(dir, below, depth + 1, items)?;
+        self.directories(dir, &below, depth + 1, items)?;
         if let Some(fix) = self.fix {
             let time = fix.time(item.stat.modified);
             // Removing a socket changes the time too, so it is looked at again.
@@ -179,7 +179,7 @@ impl Walker<'_> {
     fn directories(
         self,
         dir: &Dir,
-        below: Vec<(OsString, Vec<u8>)>,
+        below: &[(OsString, Vec<u8>)],
         depth: usize,
         items: &mut Vec<Item>,
     ) -> Result<(), StoreError> {

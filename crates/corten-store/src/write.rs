@@ -18,8 +18,9 @@ pub(crate) const RECORD_BYTES_MAX: u64 = 16 << 20;
 pub(crate) enum Durability {
     /// It is whole and there.
     Durable,
-    /// It is whole, or it is not there.
-    Whole,
+    /// It is whole, torn or absent. For what can be made again and has a reader that takes a torn
+    /// one for an absent one; nothing that is durable may rely on it.
+    Volatile,
 }
 
 impl Inner {
@@ -31,7 +32,7 @@ impl Inner {
         durability: Durability,
     ) -> Result<(), StoreError> {
         let temporary = self.temporary()?;
-        let placed = self.write_and_rename(&temporary, path, bytes);
+        let placed = self.write_and_rename(&temporary, path, bytes, durability);
         if let Err(error) = placed {
             // The first failure is the one that counts; the leftover lies in our part of `tmp/`.
             drop(self.fs().remove_tree(&temporary));
@@ -48,10 +49,13 @@ impl Inner {
         temporary: &Path,
         path: &Path,
         bytes: &[u8],
+        durability: Durability,
     ) -> Result<(), StoreError> {
         let file = self.fs().create_new(temporary, 0o600)?;
         self.fs().write(&file, temporary, bytes)?;
-        self.fs().sync(&file, temporary)?;
+        if durability == Durability::Durable {
+            self.fs().sync(&file, temporary)?;
+        }
         Ok(self.fs().rename(temporary, path)?)
     }
 
@@ -66,17 +70,18 @@ impl Inner {
     }
 
     /// Makes a directory that fans out names, if it is not there.
-    pub(crate) fn ensure_dir(&self, path: &Path) -> Result<(), StoreError> {
+    pub(crate) fn ensure_dir(&self, path: &Path, durability: Durability) -> Result<(), StoreError> {
         if file::exists(path)? {
             return Ok(());
         }
         match self.fs().create_dir(path, 0o700) {
-            Err(error) if error.is_already_exists() => Ok(()),
-            created => {
-                created?;
-                Ok(self.fs().sync_dir(parent(path))?)
-            }
+            Err(error) if error.is_already_exists() => return Ok(()),
+            created => created?,
         }
+        if durability == Durability::Durable {
+            self.fs().sync_dir(parent(path))?;
+        }
+        Ok(())
     }
 
     /// Removes a record; absence is success.

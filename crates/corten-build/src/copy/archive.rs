@@ -48,7 +48,7 @@ enum Compression {
 
 /// Why an archive cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub(crate) enum ArchiveError {
     #[error("the archive is damaged")]
     Tar(#[from] TarError),
     #[error("the archive has the entry `{path}`, which leads out of it")]
@@ -182,8 +182,7 @@ impl Unpack<'_, '_> {
     }
 
     fn hard_link(&mut self, path: TreePath, target: &[u8]) -> Result<(), CopyError> {
-        let missing =
-            || ArchiveError::LinkTarget { path: path.to_string(), target: lossy(target) };
+        let missing = || ArchiveError::LinkTarget { path: path.to_string(), target: lossy(target) };
         let (parent, name) = place(target)?.ok_or_else(missing)?;
         let parent = self.draft.resolve(self.dest, &parent)?;
         let mut to = join(&parent, &name)?;
@@ -209,9 +208,12 @@ impl Unpack<'_, '_> {
     }
 }
 
+/// A directory and a name in it.
+type Split = (Vec<u8>, Vec<u8>);
+
 /// Splits a name of an archive into its directory and its last component; none for the directory
 /// that is unpacked into. `..` may not lead out.
-fn place(path: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, CopyError> {
+fn place(path: &[u8]) -> Result<Option<Split>, CopyError> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         match part {

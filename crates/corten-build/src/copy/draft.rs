@@ -33,7 +33,9 @@ pub(crate) struct Node {
 /// What a name is.
 #[derive(Debug, Clone)]
 pub(crate) enum NodeKind {
-    Directory { opaque: bool },
+    Directory {
+        opaque: bool,
+    },
     File(Data),
     Symlink(Vec<u8>),
     /// Another name of the file at that path of this layer.
@@ -98,13 +100,12 @@ impl<'a> Draft<'a> {
         }
         let Some(parent) = path.parent() else { return Ok(self.below.find(path)?) };
         let known = self.known.borrow().get(&parent).copied();
-        let parent_is_there = match known {
-            Some(known) => known,
-            None => {
-                let there = self.below.find(&parent)?.is_some_and(|found| found.is_directory());
-                self.known.borrow_mut().insert(parent, there);
-                there
-            }
+        let parent_is_there = if let Some(known) = known {
+            known
+        } else {
+            let there = self.below.find(&parent)?.is_some_and(|found| found.is_directory());
+            self.known.borrow_mut().insert(parent, there);
+            there
         };
         if parent_is_there { Ok(self.below.find(path)?) } else { Ok(None) }
     }
@@ -153,10 +154,10 @@ impl<'a> Draft<'a> {
         if let Some(parent) = path.parent() {
             self.make_dirs(&parent, meta)?;
         }
-        self.put(path.clone(), Node {
-            meta: meta.clone(),
-            kind: NodeKind::Directory { opaque: false },
-        })
+        self.put(
+            path.clone(),
+            Node { meta: meta.clone(), kind: NodeKind::Directory { opaque: false } },
+        )
     }
 
     /// Puts something under a name, in place of what is there.

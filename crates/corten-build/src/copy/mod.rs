@@ -11,9 +11,9 @@
 mod archive;
 mod draft;
 mod matcher;
-pub mod mode;
-pub mod owner;
-pub mod select;
+pub(crate) mod mode;
+pub(crate) mod owner;
+pub(crate) mod select;
 mod write;
 
 #[cfg(test)]
@@ -27,7 +27,7 @@ use corten_runtime::user::UserError;
 use corten_sys::beneath::FileKind;
 use corten_sys::error::IoError;
 
-pub use archive::ArchiveError;
+pub(crate) use archive::ArchiveError;
 pub(crate) use draft::Draft;
 use draft::{Data, Node, NodeKind, Seen, meta_of};
 use select::{Entry, Item, Part, Selection, clean};
@@ -43,7 +43,7 @@ const INLINE_FILE_MODE: u32 = 0o644;
 
 /// Why a `COPY` failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError {
+pub(crate) enum CopyError {
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error("failed to find `{path}`")]
@@ -51,6 +51,8 @@ pub enum CopyError {
         /// Which source of the instruction.
         word: usize,
         path: String,
+        /// What may have been meant.
+        near: Option<String>,
     },
     #[error("`{text}` is no valid pattern")]
     Pattern { text: String },
@@ -78,7 +80,7 @@ pub enum CopyError {
 
 impl CopyError {
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Files(error) => error.hint(),
             Self::Owner(error) => error.hint(),
@@ -98,14 +100,14 @@ impl CopyError {
 
 /// What a layer is written with.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// An empty directory that becomes the layer.
-    pub tree: &'a Path,
+    pub(crate) tree: &'a Path,
     /// An empty directory on the same file system; it is empty again afterwards.
-    pub spool: &'a Path,
+    pub(crate) spool: &'a Path,
     /// The attribute that makes a directory opaque.
-    pub opaque: &'a [u8],
-    pub epoch: i64,
+    pub(crate) opaque: &'a [u8],
+    pub(crate) epoch: i64,
 }
 
 /// What is copied to what, and how.
@@ -155,7 +157,7 @@ fn draft(
 }
 
 /// Writes the layer of a `WORKDIR`: the directories that are missing.
-pub fn workdir(
+pub(crate) fn workdir(
     op: &WorkdirOp,
     below: &dyn Files,
     owner: Option<(u32, u32)>,

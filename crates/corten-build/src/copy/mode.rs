@@ -52,7 +52,8 @@ impl ModeChange {
         }
         let mut clauses = Vec::new();
         for part in text.split(',') {
-            parse_clauses(part, &mut clauses).ok_or_else(|| ModeError::Symbolic(text.to_owned()))?;
+            parse_clauses(part, &mut clauses)
+                .ok_or_else(|| ModeError::Symbolic(text.to_owned()))?;
         }
         Ok(Self::Symbolic(clauses))
     }
@@ -217,7 +218,9 @@ mod tests {
 
     #[test]
     fn what_is_no_mode_is_refused() {
-        for text in ["8", "10000", "99999999999", "rwx", "u", "z+x", "u+q", "u=rw,", "", "-1", "u+é"] {
+        for text in
+            ["8", "10000", "99999999999", "rwx", "u", "z+x", "u+q", "u=rw,", "", "-1", "u+é"]
+        {
             assert!(ModeChange::parse(text).is_err() || text.is_empty(), "{text}");
         }
     }

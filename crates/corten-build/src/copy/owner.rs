@@ -11,14 +11,14 @@ const DATABASE_BYTES_MAX: u64 = 64 << 20;
 
 /// The user databases of an image.
 #[derive(Debug, Clone, Default)]
-pub struct Databases {
-    pub passwd: Vec<u8>,
-    pub group: Vec<u8>,
+pub(crate) struct Databases {
+    pub(crate) passwd: Vec<u8>,
+    pub(crate) group: Vec<u8>,
 }
 
 impl Databases {
     /// Reads them from the layers of a stage; missing ones are empty.
-    pub fn read(snapshot: &corten_store::Snapshot) -> Result<Self, StoreError> {
+    pub(crate) fn read(snapshot: &corten_store::Snapshot) -> Result<Self, StoreError> {
         let read = |path: &[u8]| snapshot.read_file(path, DATABASE_BYTES_MAX);
         Ok(Self {
             passwd: read(b"etc/passwd")?.unwrap_or_default(),
@@ -28,7 +28,7 @@ impl Databases {
 }
 
 /// Whether an owner can be told without a user database.
-pub fn is_numeric(owner: &str) -> bool {
+pub(crate) fn is_numeric(owner: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     match owner.split_once(':') {
         Some((user, group)) => digits(user) && digits(group),
@@ -38,7 +38,7 @@ pub fn is_numeric(owner: &str) -> bool {
 
 /// Finds the ids of `--chown`. A number without a group is user and group, as in Docker; a name
 /// without a group brings its primary group.
-pub fn resolve(databases: &Databases, owner: &str) -> Result<(u32, u32), UserError> {
+pub(crate) fn resolve(databases: &Databases, owner: &str) -> Result<(u32, u32), UserError> {
     let (name, group) = match owner.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
         None => (owner, None),

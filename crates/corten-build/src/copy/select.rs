@@ -12,47 +12,47 @@ use corten_sys::beneath::FileKind;
 
 use super::CopyError;
 use super::matcher::Matcher;
-use crate::files::{Content, Files, FilesError, Found, join, resolve};
+use crate::files::{Content, Files, FilesError, Found, join, near, resolve};
 use crate::graph::{CopyOp, SourceWord};
 use crate::key::KeyHasher;
 
 /// Everything that a `COPY` takes from its input.
 #[derive(Debug, Default)]
-pub struct Selection {
-    pub items: Vec<Item>,
+pub(crate) struct Selection {
+    pub(crate) items: Vec<Item>,
     /// Words with wildcards that nothing matches, by their place in the sources.
-    pub unmatched: Vec<usize>,
+    pub(crate) unmatched: Vec<usize>,
 }
 
 /// One source: a file, or a directory with what is taken of it.
 #[derive(Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// Which word of the instruction it comes from.
-    pub word: usize,
+    pub(crate) word: usize,
     /// The last component of the path as it was written or matched; empty for the root.
-    pub name: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     /// The source itself and what is below it; directories come before what is in them.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// One file or directory that is taken.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Below the source; empty for the source itself.
-    pub below: TreePath,
-    pub found: Found,
-    pub part: Part,
+    pub(crate) below: TreePath,
+    pub(crate) found: Found,
+    pub(crate) part: Part,
     /// For regular files.
-    pub content: Option<Content>,
+    pub(crate) content: Option<Content>,
     /// For links: where it points.
-    pub target: Vec<u8>,
+    pub(crate) target: Vec<u8>,
     /// The entry of the same item that is the same file, when hard links count.
-    pub same_as: Option<usize>,
+    pub(crate) same_as: Option<usize>,
 }
 
 /// In what way a directory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// It was chosen.
     Whole,
     /// Something below it was chosen.
@@ -60,7 +60,7 @@ pub enum Part {
 }
 
 /// Finds what an instruction takes.
-pub fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyError> {
+pub(crate) fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyError> {
     let excludes = Matcher::new(&op.excludes)?;
     let mut selection = Selection::default();
     for (word, source) in op.sources.iter().enumerate() {
@@ -78,7 +78,7 @@ pub fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyError> {
                 if wild(source) && !root.is_directory() && excludes.matches(&name) {
                     continue;
                 }
-                let entries = walk(files, root, None, &excludes)?;
+                let entries = walk(files, &root, None, &excludes)?;
                 selection.items.push(Item { word, name, entries });
             }
             if selection.items.len() == before && wild(source) {
@@ -91,7 +91,7 @@ pub fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyError> {
 }
 
 /// Whether Go's `filepath.Match` sees more than plain text.
-pub fn is_wild(text: &str) -> bool {
+pub(crate) fn is_wild(text: &str) -> bool {
     let mut escaped = false;
     text.chars().any(|c| {
         let wild = !escaped && matches!(c, '*' | '?' | '[');
@@ -105,7 +105,7 @@ fn wild(source: &SourceWord) -> bool {
 }
 
 /// Brings a source into form: no empty components, no `.`, and `..` stops at the root.
-pub fn clean(text: &str) -> Vec<u8> {
+pub(crate) fn clean(text: &str) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in text.as_bytes().split(|byte| *byte == b'/') {
         match part {
@@ -126,7 +126,7 @@ fn match_source(
     source: &SourceWord,
 ) -> Result<Vec<(Vec<u8>, Found)>, CopyError> {
     let path = clean(&source.text);
-    let missing = |text: &str| CopyError::NotFound { word, path: text.to_owned() };
+    let missing = |text: &str| not_found(files, word, text);
     if !wild(source) {
         let found = resolve(files, &path, true)?.ok_or_else(|| missing(&source.text))?;
         return Ok(vec![(last_name(&path), found)]);
@@ -148,6 +148,10 @@ fn match_source(
         found.push((path.name().to_vec(), target));
     }
     Ok(found)
+}
+
+fn not_found(files: &dyn Files, word: usize, path: &str) -> CopyError {
+    CopyError::NotFound { word, path: path.to_owned(), near: near(files, &clean(path)) }
 }
 
 fn pattern(text: &[u8]) -> Result<Pattern, CopyError> {
@@ -188,7 +192,7 @@ fn select_parents(
 ) -> Result<Item, CopyError> {
     let (pivot, pattern) = source.text.split_once("/./").unwrap_or(("", &source.text));
     let pattern = String::from_utf8_lossy(&clean(pattern)).into_owned();
-    let missing = || CopyError::NotFound { word, path: source.text.clone() };
+    let missing = || not_found(files, word, &source.text);
     if is_wild(pivot) {
         return Err(CopyError::Pattern { text: pivot.to_owned() });
     }
@@ -201,7 +205,7 @@ fn select_parents(
         resolve(files, &required, true)?.ok_or_else(missing)?;
     }
     let includes = if pattern.is_empty() { None } else { Some(Matcher::new(&[pattern])?) };
-    let entries = walk(files, root, includes.as_ref(), excludes)?;
+    let entries = walk(files, &root, includes.as_ref(), excludes)?;
     Ok(Item { word, name: Vec::new(), entries })
 }
 
@@ -212,15 +216,14 @@ fn last_name(path: &[u8]) -> Vec<u8> {
 /// Lists a source and what is below it.
 fn walk(
     files: &dyn Files,
-    root: Found,
+    root: &Found,
     includes: Option<&Matcher>,
     excludes: &Matcher,
 ) -> Result<Vec<Entry>, CopyError> {
-    let is_directory = root.is_directory();
     let mut walk = Walk { files, includes, excludes, entries: Vec::new() };
     walk.push(TreePath::root(), root.clone(), Part::Whole);
-    if is_directory {
-        walk.directory(&root, &TreePath::root(), 0)?;
+    if root.is_directory() {
+        walk.directory(root, &TreePath::root(), 0)?;
     }
     Ok(walk.entries)
 }
@@ -258,7 +261,8 @@ impl Walk<'_> {
                 continue;
             }
             let hopeless = (excluded && !self.excludes.has_exceptions())
-                || (!included && self.includes.is_some_and(|m| !m.may_match_below(below.as_bytes())));
+                || (!included
+                    && self.includes.is_some_and(|m| !m.may_match_below(below.as_bytes())));
             if hopeless {
                 continue;
             }
@@ -304,7 +308,11 @@ fn complete(files: &dyn Files, selection: &mut Selection) -> Result<(), CopyErro
 impl Selection {
     /// Adds everything that reaches the layer to a key: names, kinds, modes, content, and where they
     /// count also owners and attributes. Never times, and no path of the host.
-    pub fn hash_into(&self, keeps_metadata: bool, key: &mut KeyHasher) -> Result<(), FilesError> {
+    pub(crate) fn hash_into(
+        &self,
+        keeps_metadata: bool,
+        key: &mut KeyHasher,
+    ) -> Result<(), FilesError> {
         key.number(self.items.len() as u64);
         for item in &self.items {
             key.number(item.word as u64).bytes(&item.name).number(item.entries.len() as u64);
@@ -313,12 +321,6 @@ impl Selection {
             }
         }
         Ok(())
-    }
-
-    /// The number of bytes in files.
-    pub fn size_bytes(&self) -> u64 {
-        let contents = self.items.iter().flat_map(|item| &item.entries).filter_map(|e| e.content);
-        contents.map(|content| content.stat.size_bytes).sum()
     }
 }
 

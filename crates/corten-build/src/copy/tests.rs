@@ -16,7 +16,7 @@ use super::archive::Spool;
 use super::draft::{Data, Node, NodeKind};
 use super::select::select;
 use super::{CopyError, Copying, draft};
-use crate::files::{Content, ContextFiles, Files, FilesError, Found, StatCache};
+use crate::files::{Content, ContextFiles, Files, FilesError, Found, IgnoreFile, StatCache};
 use crate::graph::{CopyOp, Input, Op};
 use crate::options::{BuildOptions, Context, DockerfileText};
 
@@ -52,7 +52,7 @@ impl World {
         for (name, specs) in [("context", context), ("below", below)] {
             file::create_dir(&world.path(name), 0o755).unwrap();
             for spec in specs {
-                world.make(&world.path(name), spec);
+                Self::make(&world.path(name), spec);
             }
         }
         world
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// `dir/`, `file=content`, `link->target`, `second==first` for a hard link; a mode after a blank.
-    fn make(&self, root: &Path, spec: &str) {
+    fn make(root: &Path, spec: &str) {
         let (spec, mode) = match spec.rsplit_once(' ') {
             Some((spec, mode)) => (spec, u32::from_str_radix(mode, 8).ok()),
             None => (spec, None),
@@ -90,12 +90,17 @@ impl World {
     }
 
     fn open(&self, name: &str, ignore: Option<&str>) -> ContextFiles {
-        let ignore = ignore.map(corten_dockerfile::ignore::Ignore::parse);
+        let ignore = ignore.map(|text| IgnoreFile::parse(".dockerignore", text).unwrap());
         let cache = |_: &str| StatCache::default();
         ContextFiles::open(&self.path(name), ignore, Arc::new(SystemClock), cache).unwrap()
     }
 
-    fn copy(&self, instruction: &str, ignore: Option<&str>, owner: Option<(u32, u32)>) -> Result<String, CopyError> {
+    fn copy(
+        &self,
+        instruction: &str,
+        ignore: Option<&str>,
+        owner: Option<(u32, u32)>,
+    ) -> Result<String, CopyError> {
         let op = op(instruction);
         let context = self.open("context", ignore);
         let kept;
@@ -142,7 +147,8 @@ fn show(path: &TreePath, node: &Node) -> String {
     let meta = &node.meta;
     let own = std::fs::symlink_metadata(std::env::temp_dir()).map(|_| file::effective_user_id());
     let is_own = own.is_ok_and(|uid| uid == meta.uid);
-    let owner = if meta.uid == 0 || is_own { String::new() } else { format!(" {}:{}", meta.uid, meta.gid) };
+    let owner =
+        if meta.uid == 0 || is_own { String::new() } else { format!(" {}:{}", meta.uid, meta.gid) };
     let time = match meta.mtime {
         EPOCH => String::new(),
         time if time < 100_000 => format!(" t={time}"),
@@ -168,7 +174,7 @@ fn show(path: &TreePath, node: &Node) -> String {
     format!("{:04o} {path}{kind}{owner}{time}\n", meta.mode)
 }
 
-fn check(context: &[&str], below: &[&str], instruction: &str, expected: Expect) {
+fn check(context: &[&str], below: &[&str], instruction: &str, expected: &Expect) {
     let world = World::new(context, below);
     let text = match world.copy(instruction, None, None) {
         Ok(text) => text,
@@ -190,155 +196,270 @@ mod destinations {
 
     #[test]
     fn a_file_to_a_name() {
-        check(&["a=1"], &[], "COPY a /x/y", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY a /x/y",
+            &expect![[r#"
             0755 x/
             0644 x/y = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_to_a_directory_by_slash() {
-        check(&["a=1"], &[], "COPY a /x/y/", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY a /x/y/",
+            &expect![[r#"
             0755 x/
             0755 x/y/
             0644 x/y/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_to_a_directory_that_is_there() {
-        check(&["a=1"], &["x/y/"], "COPY a /x/y", expect![[r#"
+        check(
+            &["a=1"],
+            &["x/y/"],
+            "COPY a /x/y",
+            &expect![[r#"
             0755 x/ t=below
             0755 x/y/ t=1000
             0644 x/y/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_to_the_work_directory() {
-        check(&["a=1"], &[], "COPY a .", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY a .",
+            &expect![[r#"
             0755 w/
             0644 w/a = 1
-        "#]]);
-        check(&["a=1"], &[], "COPY a b", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY a b",
+            &expect![[r#"
             0755 w/
             0644 w/b = 1
-        "#]]);
-        check(&["a=1"], &["w/b/"], "COPY a ./b", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["w/b/"],
+            "COPY a ./b",
+            &expect![[r#"
             0755 w/ t=below
             0755 w/b/ t=1000
             0644 w/b/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_over_a_file() {
-        check(&["a=1 755"], &["x=old"], "COPY a /x", expect![[r#"
+        check(
+            &["a=1 755"],
+            &["x=old"],
+            "COPY a /x",
+            &expect![[r#"
             0755 x = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_cannot_replace_a_directory() {
-        check(&["a=1"], &["d/a/"], "COPY a /d/", expect![[r#"
+        check(
+            &["a=1"],
+            &["d/a/"],
+            "COPY a /d/",
+            &expect![[r#"
             error: cannot replace the directory `/d/a` with a file
-        "#]]);
-        check(&["s/a=1"], &["d/a/b=2"], "COPY s /d", expect![[r#"
+        "#]],
+        );
+        check(
+            &["s/a=1"],
+            &["d/a/b=2"],
+            "COPY s /d",
+            &expect![[r#"
             error: cannot replace the directory `/d/a` with a file
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_root_as_destination() {
-        check(&["a=1", "d/b=2"], &["etc/"], "COPY a d /", expect![[r#"
+        check(
+            &["a=1", "d/b=2"],
+            &["etc/"],
+            "COPY a d /",
+            &expect![[r#"
             0644 a = 1
             0644 b = 2
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_link_in_the_destination_is_followed() {
-        check(&["a=1"], &["usr/bin/", "bin->usr/bin"], "COPY a /bin/", expect![[r#"
+        check(
+            &["a=1"],
+            &["usr/bin/", "bin->usr/bin"],
+            "COPY a /bin/",
+            &expect![[r#"
             0755 usr/ t=below
             0755 usr/bin/ t=1000
             0644 usr/bin/a = 1
-        "#]]);
-        check(&["a=1"], &["usr/bin/", "bin->/usr/bin"], "COPY a /bin/b", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["usr/bin/", "bin->/usr/bin"],
+            "COPY a /bin/b",
+            &expect![[r#"
             0755 usr/ t=below
             0755 usr/bin/ t=1000
             0644 usr/bin/b = 1
-        "#]]);
-        check(&["a=1"], &["data/", "x->data"], "COPY a /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["data/", "x->data"],
+            "COPY a /x",
+            &expect![[r#"
             0755 data/ t=1000
             0644 data/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_link_that_leads_nowhere_is_followed_to_where_it_leads() {
-        check(&["a=1"], &["x->/not/there"], "COPY a /x/", expect![[r#"
+        check(
+            &["a=1"],
+            &["x->/not/there"],
+            "COPY a /x/",
+            &expect![[r#"
             0755 not/
             0755 not/there/
             0644 not/there/a = 1
-        "#]]);
-        check(&["a=1"], &["x->y"], "COPY a /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["x->y"],
+            "COPY a /x",
+            &expect![[r#"
             0644 y = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_link_never_leads_out_of_the_image() {
-        check(&["a=1"], &["x->../../../../etc"], "COPY a /x/", expect![[r#"
+        check(
+            &["a=1"],
+            &["x->../../../../etc"],
+            "COPY a /x/",
+            &expect![[r#"
             0755 etc/
             0644 etc/a = 1
-        "#]]);
-        check(&["a=1"], &["d/x->/../../../tmp"], "COPY a /d/x/b/../c", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["d/x->/../../../tmp"],
+            "COPY a /d/x/b/../c",
+            &expect![[r#"
             0755 tmp/
             0644 tmp/c = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_loop_of_links_is_an_error() {
-        check(&["a=1"], &["x->y", "y->x"], "COPY a /x/b", expect![[r#"
+        check(
+            &["a=1"],
+            &["x->y", "y->x"],
+            "COPY a /x/b",
+            &expect![[r#"
             error: `x` goes through too many symbolic links
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_on_the_way_is_an_error() {
-        check(&["a=1"], &["x=file"], "COPY a /x/y", expect![[r#"
+        check(
+            &["a=1"],
+            &["x=file"],
+            "COPY a /x/y",
+            &expect![[r#"
             error: `/x` is no directory, so nothing can be copied into it
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_link_at_the_place_of_a_file_in_a_directory_is_replaced() {
-        check(&["s/a=1"], &["d/a->/etc/passwd", "etc/passwd=root"], "COPY s /d", expect![[r#"
+        check(
+            &["s/a=1"],
+            &["d/a->/etc/passwd", "etc/passwd=root"],
+            "COPY s /d",
+            &expect![[r#"
             0755 d/ t=below
             0644 d/a = 1
-        "#]]);
-        check(&["a=1"], &["d/a->/etc/passwd", "etc/passwd=root"], "COPY a /d/", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &["d/a->/etc/passwd", "etc/passwd=root"],
+            "COPY a /d/",
+            &expect![[r#"
             0755 d/ t=below
             0644 d/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_link_at_the_place_of_a_directory_is_an_error() {
-        check(&["s/bin/x=1"], &["usr/bin/", "bin->usr/bin"], "COPY s /", expect![[r#"
+        check(
+            &["s/bin/x=1"],
+            &["usr/bin/", "bin->usr/bin"],
+            "COPY s /",
+            &expect![[r#"
             error: `/bin` is no directory, so nothing can be copied into it
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn modes_of_directories_below_are_kept() {
-        check(&["a=1"], &["x/ 700", "x/y/ 1777"], "COPY a /x/y/z/", expect![[r#"
+        check(
+            &["a=1"],
+            &["x/ 700", "x/y/ 1777"],
+            "COPY a /x/y/z/",
+            &expect![[r#"
             0700 x/ t=below
             1777 x/y/ t=1000
             0755 x/y/z/
             0644 x/y/z/a = 1
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -347,12 +468,17 @@ mod directories {
 
     #[test]
     fn their_content_is_copied_and_they_are_not() {
-        check(&["d/ 700", "d/a=1", "d/e/ 750", "d/e/b=2 600"], &[], "COPY d /x", expect![[r#"
+        check(
+            &["d/ 700", "d/a=1", "d/e/ 750", "d/e/b=2 600"],
+            &[],
+            "COPY d /x",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
             0750 x/e/
             0600 x/e/b = 2
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -361,7 +487,7 @@ mod directories {
             &["d/e/ 750", "d/e/b=2"],
             &["x/ 700", "x/e/ 777", "x/e/old=0"],
             "COPY d /x",
-            expect![[r#"
+            &expect![[r#"
                 0700 x/ t=below
                 0750 x/e/
                 0644 x/e/b = 2
@@ -371,50 +497,80 @@ mod directories {
 
     #[test]
     fn several_join_each_other() {
-        check(&["d/a=1", "e/a=2", "e/b=3"], &[], "COPY d e /x/", expect![[r#"
+        check(
+            &["d/a=1", "e/a=2", "e/b=3"],
+            &[],
+            "COPY d e /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 2
             0644 x/b = 3
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_whole_context() {
-        check(&["a=1", "d/b=2", "l->a"], &[], "COPY . .", expect![[r#"
+        check(
+            &["a=1", "d/b=2", "l->a"],
+            &[],
+            "COPY . .",
+            &expect![[r#"
             0755 w/
             0644 w/a = 1
             0755 w/d/
             0644 w/d/b = 2
             0777 w/l -> a
-        "#]]);
-        check(&["a=1"], &[], "COPY / /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY / /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
-        "#]]);
-        check(&["a=1"], &[], "COPY ./ /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY ./ /x",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn links_in_them_stay_links() {
-        check(&["d/l->a", "d/a=1", "d/out->/etc", "d/loop->loop"], &[], "COPY d /x", expect![[r#"
+        check(
+            &["d/l->a", "d/a=1", "d/out->/etc", "d/loop->loop"],
+            &[],
+            "COPY d /x",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
             0777 x/l -> a
             0777 x/loop -> loop
             0777 x/out -> /etc
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn an_empty_directory_is_made() {
-        check(&["d/"], &[], "COPY d /x/y", expect![[r#"
+        check(
+            &["d/"],
+            &[],
+            "COPY d /x/y",
+            &expect![[r#"
             0755 x/
             0755 x/y/
-        "#]]);
-        check(&["d/"], &["x/y/"], "COPY d /x/y", expect![[r#""#]]);
+        "#]],
+        );
+        check(&["d/"], &["x/y/"], "COPY d /x/y", &expect![[r#""#]]);
     }
 
     #[test]
@@ -422,13 +578,15 @@ mod directories {
         let world = World::new(&["d/"], &[]);
         let dir = corten_sys::beneath::Dir::open(&world.path("context/d")).unwrap();
         dir.create_device("pipe".as_ref(), corten_sys::beneath::Device::Fifo, 0o640).unwrap();
-        let socket = std::os::unix::net::UnixListener::bind(world.path("context/d/socket")).unwrap();
+        let socket =
+            std::os::unix::net::UnixListener::bind(world.path("context/d/socket")).unwrap();
         let text = world.copy("COPY d /x/", None, None).unwrap();
         drop(socket);
         expect![[r#"
             0755 x/
             0640 x/pipe pipe
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 }
 
@@ -437,123 +595,224 @@ mod sources {
 
     #[test]
     fn a_missing_one_is_an_error() {
-        check(&["a=1"], &[], "COPY b /x", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY b /x",
+            &expect![[r#"
             error: failed to find `b`
-        "#]]);
-        check(&["a=1"], &[], "COPY a/b /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY a/b /x",
+            &expect![[r#"
             error: failed to find `a/b`
-        "#]]);
-        check(&["l->nowhere"], &[], "COPY l /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["l->nowhere"],
+            &[],
+            "COPY l /x",
+            &expect![[r#"
             error: failed to find `l`
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn dots_do_not_leave_the_context() {
-        check(&["a=1"], &[], "COPY ../../a /x", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY ../../a /x",
+            &expect![[r#"
             0644 x = 1
-        "#]]);
-        check(&["a=1"], &[], "COPY ../etc/passwd /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY ../etc/passwd /x",
+            &expect![[r#"
             error: failed to find `../etc/passwd`
-        "#]]);
-        check(&["d/a=1"], &[], "COPY d/../d/./a /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["d/a=1"],
+            &[],
+            "COPY d/../d/./a /x",
+            &expect![[r#"
             0644 x = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn links_are_followed_within_the_context() {
-        check(&["d/a=1", "l->d/a"], &[], "COPY l /x/", expect![[r#"
+        check(
+            &["d/a=1", "l->d/a"],
+            &[],
+            "COPY l /x/",
+            &expect![[r#"
             0755 x/
             0644 x/l = 1
-        "#]]);
-        check(&["d/a=1", "l->/d"], &[], "COPY l /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["d/a=1", "l->/d"],
+            &[],
+            "COPY l /x",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
-        "#]]);
-        check(&["d/a=1", "l->d"], &[], "COPY l/a /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &["d/a=1", "l->d"],
+            &[],
+            "COPY l/a /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
-        "#]]);
-        check(&["etc/passwd=mine", "l->/../../../etc/passwd"], &[], "COPY l /x", expect![[r#"
+        "#]],
+        );
+        check(
+            &["etc/passwd=mine", "l->/../../../etc/passwd"],
+            &[],
+            "COPY l /x",
+            &expect![[r#"
             0644 x = mine
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn wildcards_match_as_in_go() {
         let context = ["a.txt=1", "b.txt=2", "c.md=3", "d/e.txt=4", ".h.txt=5", "x[1]=6"];
-        check(&context, &[], "COPY *.txt /x/", expect![[r#"
+        check(
+            &context,
+            &[],
+            "COPY *.txt /x/",
+            &expect![[r#"
             0755 x/
             0644 x/.h.txt = 5
             0644 x/a.txt = 1
             0644 x/b.txt = 2
-        "#]]);
-        check(&context, &[], "COPY ?.* /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY ?.* /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a.txt = 1
             0644 x/b.txt = 2
             0644 x/c.md = 3
-        "#]]);
-        check(&context, &[], "COPY */*.txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY */*.txt /x/",
+            &expect![[r#"
             0755 x/
             0644 x/e.txt = 4
-        "#]]);
-        check(&context, &[], "COPY [a-b].txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY [a-b].txt /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a.txt = 1
             0644 x/b.txt = 2
-        "#]]);
-        check(&context, &[], r"COPY x[[]1] /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            r"COPY x[[]1] /x/",
+            &expect![[r#"
             0755 x/
             0644 x/x[1] = 6
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_wildcard_takes_directories_by_content() {
-        check(&["d1/a=1", "d2/b=2", "d3=3"], &[], "COPY d* /x/", expect![[r#"
+        check(
+            &["d1/a=1", "d2/b=2", "d3=3"],
+            &[],
+            "COPY d* /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
             0644 x/b = 2
             0644 x/d3 = 3
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_wildcard_follows_a_link_that_it_matches() {
-        check(&["d/a=1", "l1->d/a"], &[], "COPY l* /x/", expect![[r#"
+        check(
+            &["d/a=1", "l1->d/a"],
+            &[],
+            "COPY l* /x/",
+            &expect![[r#"
             0755 x/
             0644 x/l1 = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_wildcard_that_matches_nothing_copies_nothing() {
-        check(&["a=1"], &[], "COPY a no* /x/", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY a no* /x/",
+            &expect![[r#"
             nothing matches no*
             0755 x/
             0644 x/a = 1
-        "#]]);
-        check(&["a=1"], &[], "COPY no*/x /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY no*/x /x/",
+            &expect![[r#"
             nothing matches no*/x
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_malformed_pattern_is_an_error() {
-        check(&["a=1"], &[], "COPY [ /x/", expect![[r#"
+        check(
+            &["a=1"],
+            &[],
+            "COPY [ /x/",
+            &expect![[r#"
             error: `[` is no valid pattern
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn what_the_ignore_file_hides_is_not_there() {
         let world = World::new(&["a=1", "b=2", "d/c=3", "d/e=4", "d/f/g=5"], &[]);
-        let text = |instruction: &str, ignore: &str| match world.copy(instruction, Some(ignore), None) {
-            Ok(text) => text,
-            Err(error) => told(&error),
-        };
+        let text =
+            |instruction: &str, ignore: &str| match world.copy(instruction, Some(ignore), None) {
+                Ok(text) => text,
+                Err(error) => told(&error),
+            };
         expect![[r#"
             0755 x/
             0644 x/a = 1
@@ -561,39 +820,55 @@ mod sources {
             0644 x/d/c = 3
             0755 x/d/f/
             0644 x/d/f/g = 5
-        "#]].assert_eq(&text("COPY . /x/", "b\nd/e\n"));
+        "#]]
+        .assert_eq(&text("COPY . /x/", "b\nd/e\n"));
         expect![[r#"
             0755 x/
             0755 x/d/
             0755 x/d/f/
             0644 x/d/f/g = 5
-        "#]].assert_eq(&text("COPY . /x/", "*\n!d/f\n"));
+        "#]]
+        .assert_eq(&text("COPY . /x/", "*\n!d/f\n"));
         expect![[r#"
             error: failed to find `b`
-        "#]].assert_eq(&text("COPY b /x/", "b"));
+        "#]]
+        .assert_eq(&text("COPY b /x/", "b"));
         expect![[r#"
             error: failed to find `d`
-        "#]].assert_eq(&text("COPY d /x/", "d"));
+        "#]]
+        .assert_eq(&text("COPY d /x/", "d"));
         expect![[r#"
             0755 x/
             0644 x/e = 4
-        "#]].assert_eq(&text("COPY d/e /x/", "d\n!d/e"));
+        "#]]
+        .assert_eq(&text("COPY d/e /x/", "d\n!d/e"));
         expect![[r#"
             0755 x/
             0644 x/e = 4
             0755 x/f/
             0644 x/f/g = 5
-        "#]].assert_eq(&text("COPY d* /x/", "**/c"));
+        "#]]
+        .assert_eq(&text("COPY d* /x/", "**/c"));
     }
 
     #[test]
     fn a_name_that_would_delete_is_refused() {
-        check(&["d/.wh.x=1"], &[], "COPY d /x/", expect![[r#"
+        check(
+            &["d/.wh.x=1"],
+            &[],
+            "COPY d /x/",
+            &expect![[r#"
             error: cannot make a file named `/x/.wh.x`: the name is a deletion mark in images
-        "#]]);
-        check(&["a=1"], &[], "COPY a /x/.wh..wh..opq", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a=1"],
+            &[],
+            "COPY a /x/.wh..wh..opq",
+            &expect![[r#"
             error: cannot make a file named `/x/.wh..wh..opq`: the name is a deletion mark in images
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -602,13 +877,18 @@ mod modes_and_owners {
 
     #[test]
     fn an_octal_mode_is_for_everything_that_is_made() {
-        check(&["d/a=1 600", "d/e/b=2 755"], &["x/ 711"], "COPY --chmod=640 d /x/y/", expect![[r#"
+        check(
+            &["d/a=1 600", "d/e/b=2 755"],
+            &["x/ 711"],
+            "COPY --chmod=640 d /x/y/",
+            &expect![[r#"
             0711 x/ t=1000
             0640 x/y/
             0640 x/y/a = 1
             0640 x/y/e/
             0640 x/y/e/b = 2
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -617,7 +897,7 @@ mod modes_and_owners {
             &["d/a=1 600", "d/e/b=2 700"],
             &[],
             "COPY --chmod=u=rwX,go=rX d /x/y/",
-            expect![[r#"
+            &expect![[r#"
                 0755 x/
                 0755 x/y/
                 0644 x/y/a = 1
@@ -636,33 +916,49 @@ mod modes_and_owners {
             0755 x/y/ 5:6
             0644 x/y/a = 1 5:6
             0777 x/y/l -> a 5:6
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
     fn set_id_bits_and_times_of_a_stage_are_kept() {
-        check(&["d/a=1 4755", "d/e/ 2775"], &[], "COPY --from=stage d /x/", expect![[r#"
+        check(
+            &["d/a=1 4755", "d/e/ 2775"],
+            &[],
+            "COPY --from=stage d /x/",
+            &expect![[r#"
             0755 x/
             4755 x/a = 1 t=1000
             2775 x/e/ t=1000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn hard_links_of_a_stage_are_kept_and_those_of_a_context_are_not() {
         let files = ["d/a=1", "d/b==d/a", "d/c==d/a", "e==d/a"];
-        check(&files, &[], "COPY --from=stage d /x/", expect![[r#"
+        check(
+            &files,
+            &[],
+            "COPY --from=stage d /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1 t=1000
             0644 x/b == x/a t=1000
             0644 x/c == x/a t=1000
-        "#]]);
-        check(&files, &[], "COPY d /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &files,
+            &[],
+            "COPY d /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a = 1
             0644 x/b = 1
             0644 x/c = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -671,7 +967,7 @@ mod modes_and_owners {
             &["d/a=1", "d/b==d/a", "d/c==d/a", "e/a=2"],
             &[],
             "COPY --from=stage d e /x/",
-            expect![[r#"
+            &expect![[r#"
                 0755 x/
                 0644 x/a = 2 t=1000
                 0644 x/b = 1 t=1000
@@ -687,7 +983,11 @@ mod flags {
     #[test]
     fn excluded_files_stay_out() {
         let context = ["d/a.txt=1", "d/b.md=2", "d/e/c.txt=3", "d/e/d.md=4", "d/f/x=5"];
-        check(&context, &[], "COPY --exclude=*.txt d /x/", expect![[r#"
+        check(
+            &context,
+            &[],
+            "COPY --exclude=*.txt d /x/",
+            &expect![[r#"
             0755 x/
             0644 x/b.md = 2
             0755 x/e/
@@ -695,51 +995,86 @@ mod flags {
             0644 x/e/d.md = 4
             0755 x/f/
             0644 x/f/x = 5
-        "#]]);
-        check(&context, &[], "COPY --exclude=**/*.txt --exclude=f d /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --exclude=**/*.txt --exclude=f d /x/",
+            &expect![[r#"
             0755 x/
             0644 x/b.md = 2
             0755 x/e/
             0644 x/e/d.md = 4
-        "#]]);
-        check(&context, &[], "COPY --exclude=* --exclude=!e/d.md d /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --exclude=* --exclude=!e/d.md d /x/",
+            &expect![[r#"
             0755 x/
             0755 x/e/
             0644 x/e/d.md = 4
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn excluded_files_stay_out_of_a_wildcard() {
-        check(&["home.txt=1", "hom.md=2", "homy=3"], &[], "COPY --exclude=*.txt --exclude=*.md hom* /x/", expect![[r#"
+        check(
+            &["home.txt=1", "hom.md=2", "homy=3"],
+            &[],
+            "COPY --exclude=*.txt --exclude=*.md hom* /x/",
+            &expect![[r#"
             0755 x/
             0644 x/homy = 3
-        "#]]);
-        check(&["a.txt=1"], &[], "COPY --exclude=*.txt a.txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &["a.txt=1"],
+            &[],
+            "COPY --exclude=*.txt a.txt /x/",
+            &expect![[r#"
             0755 x/
             0644 x/a.txt = 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn parents_are_kept() {
         let context = ["a/ 700", "a/b/c.txt=1", "a/b/d.md=2", "a/e/f.txt=3", "g.txt=4"];
-        check(&context, &[], "COPY --parents a/b/c.txt g.txt /x/", expect![[r#"
+        check(
+            &context,
+            &[],
+            "COPY --parents a/b/c.txt g.txt /x/",
+            &expect![[r#"
             0755 x/
             0700 x/a/
             0755 x/a/b/
             0644 x/a/b/c.txt = 1
             0644 x/g.txt = 4
-        "#]]);
-        check(&context, &[], "COPY --parents a/*/*.txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents a/*/*.txt /x/",
+            &expect![[r#"
             0755 x/
             0700 x/a/
             0755 x/a/b/
             0644 x/a/b/c.txt = 1
             0755 x/a/e/
             0644 x/a/e/f.txt = 3
-        "#]]);
-        check(&context, &[], "COPY --parents **/*.txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents **/*.txt /x/",
+            &expect![[r#"
             0755 x/
             0700 x/a/
             0755 x/a/b/
@@ -747,39 +1082,70 @@ mod flags {
             0755 x/a/e/
             0644 x/a/e/f.txt = 3
             0644 x/g.txt = 4
-        "#]]);
-        check(&context, &[], "COPY --parents a/b /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents a/b /x/",
+            &expect![[r#"
             0755 x/
             0700 x/a/
             0755 x/a/b/
             0644 x/a/b/c.txt = 1
             0644 x/a/b/d.md = 2
-        "#]]);
-        check(&context, &[], "COPY --parents ./a/./b/*.md /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents ./a/./b/*.md /x/",
+            &expect![[r#"
             0755 x/
             0755 x/b/
             0644 x/b/d.md = 2
-        "#]]);
-        check(&context, &[], "COPY --parents a/none.txt /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents a/none.txt /x/",
+            &expect![[r#"
             error: failed to find `a/none.txt`
-        "#]]);
-        check(&context, &[], "COPY --parents a/none* /x/", expect![[r#"
+        "#]],
+        );
+        check(
+            &context,
+            &[],
+            "COPY --parents a/none* /x/",
+            &expect![[r#"
             nothing matches a/none*
             0755 x/
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn here_documents_are_files() {
-        check(&[], &["x/"], "COPY <<one <<two /x/\n1\none\n2\ntwo", expect![[r#"
+        check(
+            &[],
+            &["x/"],
+            "COPY <<one <<two /x/\n1\none\n2\ntwo",
+            &expect![[r#"
             0755 x/ t=1000
             0644 x/one = 1\n
             0644 x/two = 2\n
-        "#]]);
-        check(&[], &[], "COPY --chmod=755 <<one /x/run\n1\none", expect![[r#"
+        "#]],
+        );
+        check(
+            &[],
+            &[],
+            "COPY --chmod=755 <<one /x/run\n1\none",
+            &expect![[r#"
             0755 x/
             0755 x/run = 1\n
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -835,16 +1201,22 @@ mod archives {
         }
     }
 
-    fn check_tar(entries: &[Entry<'_>], below: &[&str], expected: Expect) {
+    fn check_tar(entries: &[Entry<'_>], below: &[&str], expected: &Expect) {
         expected.assert_eq(&unpack(&tar(entries), below, "ADD x.tar /d/"));
     }
 
     #[test]
     fn an_archive_is_unpacked_with_its_owners_and_times() {
         check_tar(
-            &[dir("a"), file_of("a/f", b"1"), link("l", "a/f"), hard("h", "a/f"), file_of("deep/er/g", b"2")],
+            &[
+                dir("a"),
+                file_of("a/f", b"1"),
+                link("l", "a/f"),
+                hard("h", "a/f"),
+                file_of("deep/er/g", b"2"),
+            ],
             &[],
-            expect![[r#"
+            &expect![[r#"
                 0755 d/
                 0750 d/a/ 7:8 t=1000
                 0640 d/a/f = 1 7:8 t=1000
@@ -868,7 +1240,8 @@ mod archives {
         let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
         xz.write_all(&plain).unwrap();
         let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
-        for packed in [gzip.finish().unwrap(), bzip2.finish().unwrap(), xz.finish().unwrap(), zstd] {
+        for packed in [gzip.finish().unwrap(), bzip2.finish().unwrap(), xz.finish().unwrap(), zstd]
+        {
             assert_eq!(unpack(&packed, &[], "ADD x.tar /d/"), expected);
         }
     }
@@ -878,15 +1251,18 @@ mod archives {
         expect![[r#"
             0755 d/
             0644 d/x.tar = 
-        "#]].assert_eq(&unpack(b"", &[], "ADD x.tar /d/"));
+        "#]]
+        .assert_eq(&unpack(b"", &[], "ADD x.tar /d/"));
         expect![[r#"
             0755 d/
             0644 d/x.tar = \u{1f}\u{fffd}\u{8} no gzip
-        "#]].assert_eq(&unpack(b"\x1f\x8b\x08 no gzip", &[], "ADD x.tar /d/"));
+        "#]]
+        .assert_eq(&unpack(b"\x1f\x8b\x08 no gzip", &[], "ADD x.tar /d/"));
         expect![[r#"
             0755 d/
             0644 d/y = some text
-        "#]].assert_eq(&unpack(b"some text", &[], "ADD x.tar /d/y"));
+        "#]]
+        .assert_eq(&unpack(b"some text", &[], "ADD x.tar /d/y"));
     }
 
     #[test]
@@ -906,63 +1282,93 @@ mod archives {
             0755 d/ 5:6
             0750 d/a/ 5:6 t=1000
             0640 d/a/f = 1 5:6 t=1000
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
     fn names_that_lead_out_are_refused() {
-        check_tar(&[file_of("../evil", b"x")], &[], expect![[r#"
+        check_tar(
+            &[file_of("../evil", b"x")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the entry `../evil`, which leads out of it
-        "#]]);
-        check_tar(&[file_of("a/../../evil", b"x")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[file_of("a/../../evil", b"x")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the entry `a/../../evil`, which leads out of it
-        "#]]);
-        check_tar(&[hard("h", "../../etc/passwd")], &["etc/passwd=root"], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[hard("h", "../../etc/passwd")],
+            &["etc/passwd=root"],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the entry `../../etc/passwd`, which leads out of it
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn absolute_names_begin_at_the_destination() {
-        check_tar(&[file_of("/etc/x", b"1"), file_of("a/../b", b"2")], &[], expect![[r#"
+        check_tar(
+            &[file_of("/etc/x", b"1"), file_of("a/../b", b"2")],
+            &[],
+            &expect![[r#"
             0755 d/
             0640 d/b = 2 7:8 t=1000
             0755 d/etc/
             0640 d/etc/x = 1 7:8 t=1000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn links_of_the_archive_lead_within_the_destination() {
-        check_tar(&[link("l", "/etc"), file_of("l/x", b"1")], &["etc/"], expect![[r#"
+        check_tar(
+            &[link("l", "/etc"), file_of("l/x", b"1")],
+            &["etc/"],
+            &expect![[r#"
             0755 d/
             0755 d/etc/
             0640 d/etc/x = 1 7:8 t=1000
             0777 d/l -> /etc 7:8 t=1000
-        "#]]);
-        check_tar(&[link("l", "../../../etc"), file_of("l/x", b"1")], &["etc/"], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[link("l", "../../../etc"), file_of("l/x", b"1")],
+            &["etc/"],
+            &expect![[r#"
             0755 d/
             0755 d/etc/
             0640 d/etc/x = 1 7:8 t=1000
             0777 d/l -> ../../../etc 7:8 t=1000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn links_of_the_image_below_the_destination_do_too() {
-        check_tar(&[file_of("l/x", b"1")], &["d/l->/etc", "etc/"], expect![[r#"
+        check_tar(
+            &[file_of("l/x", b"1")],
+            &["d/l->/etc", "etc/"],
+            &expect![[r#"
             0755 d/ t=below
             0755 d/etc/
             0640 d/etc/x = 1 7:8 t=1000
-        "#]]);
+        "#]],
+        );
         expect![[r#"
             0755 usr/ t=below
             0755 usr/bin/ t=1000
             0640 usr/bin/x = 1 7:8 t=1000
-        "#]].assert_eq(&unpack(
+        "#]]
+        .assert_eq(&unpack(
             &tar(&[file_of("bin/x", b"1")]),
             &["usr/bin/", "bin->usr/bin"],
             "ADD x.tar /",
@@ -971,31 +1377,47 @@ mod archives {
 
     #[test]
     fn a_directory_replaces_a_link_and_joins_a_directory() {
-        check_tar(&[dir("bin"), file_of("bin/x", b"1")], &["d/usr/", "d/bin->usr"], expect![[r#"
+        check_tar(
+            &[dir("bin"), file_of("bin/x", b"1")],
+            &["d/usr/", "d/bin->usr"],
+            &expect![[r#"
             0755 d/ t=below
             0750 d/bin/ 7:8 t=1000
             0640 d/bin/x = 1 7:8 t=1000
-        "#]]);
-        check_tar(&[dir("e")], &["d/e/old=1"], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[dir("e")],
+            &["d/e/old=1"],
+            &expect![[r#"
             0755 d/ t=below
             0750 d/e/ 7:8 t=1000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_later_entry_wins() {
-        check_tar(&[file_of("f", b"1"), file_of("f", b"2")], &[], expect![[r#"
+        check_tar(
+            &[file_of("f", b"1"), file_of("f", b"2")],
+            &[],
+            &expect![[r#"
             0755 d/
             0640 d/f = 2 7:8 t=1000
-        "#]]);
-        check_tar(&[dir("a"), file_of("a/x", b"1"), file_of("a", b"2")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[dir("a"), file_of("a/x", b"1"), file_of("a", b"2")],
+            &[],
+            &expect![[r#"
             0755 d/
             0640 d/a = 2 7:8 t=1000
-        "#]]);
+        "#]],
+        );
         check_tar(
             &[file_of("a", b"2"), dir("a"), file_of("a/x", b"1")],
             &["d/a/hidden=1"],
-            expect![[r#"
+            &expect![[r#"
                 0755 d/ t=below
                 0750 d/a/ opaque 7:8 t=1000
                 0640 d/a/x = 1 7:8 t=1000
@@ -1005,29 +1427,51 @@ mod archives {
 
     #[test]
     fn hard_links_go_to_the_archive_or_to_the_image() {
-        check_tar(&[hard("h", "old")], &["d/old=1 600"], expect![[r#"
+        check_tar(
+            &[hard("h", "old")],
+            &["d/old=1 600"],
+            &expect![[r#"
             0755 d/ t=below
             0600 d/h == d/old t=1000
             0600 d/old = 1 t=1000
-        "#]]);
-        check_tar(&[hard("h", "nothing")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[hard("h", "nothing")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the hard link `d/h` to `nothing`, which is no file
-        "#]]);
-        check_tar(&[dir("a"), hard("h", "a")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[dir("a"), hard("h", "a")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the hard link `d/h` to `a`, which is no file
-        "#]]);
-        check_tar(&[file_of("a", b"1"), hard("b", "a"), hard("c", "b"), file_of("a", b"2")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[file_of("a", b"1"), hard("b", "a"), hard("c", "b"), file_of("a", b"2")],
+            &[],
+            &expect![[r#"
             0755 d/
             0640 d/a = 2 7:8 t=1000
             0640 d/b = 1 7:8 t=1000
             0640 d/c == d/b 7:8 t=1000
-        "#]]);
+        "#]],
+        );
         check_tar(
-            &[dir("d"), file_of("d/z", b"1"), hard("d/a", "d/z"), hard("out", "d/z"), file_of("d", b"2")],
+            &[
+                dir("d"),
+                file_of("d/z", b"1"),
+                hard("d/a", "d/z"),
+                hard("out", "d/z"),
+                file_of("d", b"2"),
+            ],
             &[],
-            expect![[r#"
+            &expect![[r#"
                 0755 d/
                 0640 d/d = 2 7:8 t=1000
                 0640 d/out = 1 7:8 t=1000
@@ -1037,14 +1481,22 @@ mod archives {
 
     #[test]
     fn marks_of_deletion_are_refused() {
-        check_tar(&[file_of(".wh.x", b"")], &[], expect![[r#"
+        check_tar(
+            &[file_of(".wh.x", b"")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the entry `.wh.x`, which would be a deletion mark in an image
-        "#]]);
-        check_tar(&[("dev", 0o600, EntryKind::CharDevice { major: 0, minor: 0 }, b"")], &[], expect![[r#"
+        "#]],
+        );
+        check_tar(
+            &[("dev", 0o600, EntryKind::CharDevice { major: 0, minor: 0 }, b"")],
+            &[],
+            &expect![[r#"
             error: failed to unpack the archive
             caused by: the archive has the entry `dev`, which would be a deletion mark in an image
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -1056,7 +1508,7 @@ mod archives {
                 ("pipe", 0o600, EntryKind::Fifo, b""),
             ],
             &[],
-            expect![[r#"
+            &expect![[r#"
                 0755 d/
                 0660 d/disk block 8:0 7:8 t=1000
                 0666 d/null char 1:3 7:8 t=1000
@@ -1072,8 +1524,9 @@ mod archives {
         expect![[r#"
             error: failed to unpack the archive
             caused by: failed to read the archive
-            caused by: the layer tar ends too early, at byte 3000
-        "#]].assert_eq(&unpack(&cut, &[], "ADD x.tar /d/"));
+            caused by: the tar ends too early, at byte 3000
+        "#]]
+        .assert_eq(&unpack(&cut, &[], "ADD x.tar /d/"));
     }
 
     #[test]
@@ -1094,7 +1547,8 @@ mod archives {
         expect![[r#"
             error: failed to unpack the archive
             caused by: the archive expands to more than 1073741824 bytes
-        "#]].assert_eq(&unpack(&bomb, &[], "ADD x.tar /d/"));
+        "#]]
+        .assert_eq(&unpack(&bomb, &[], "ADD x.tar /d/"));
     }
 }
 
@@ -1109,5 +1563,8 @@ fn every_entry_of_a_draft_has_its_directories_before_it() {
         assert!(seen.iter().any(|known| known == parent), "{path} before {parent}");
         seen.push(path.to_owned());
     }
-    assert!(std::fs::symlink_metadata(world.path("context")).unwrap().uid() == file::effective_user_id());
+    assert!(
+        std::fs::symlink_metadata(world.path("context")).unwrap().uid()
+            == file::effective_user_id()
+    );
 }

@@ -25,7 +25,10 @@ pub(super) struct Target<'a> {
 }
 
 /// Writes all nodes. Directories get what they are given last, since every new name changes them.
-pub(super) fn write(nodes: &BTreeMap<TreePath, Node>, target: &Target<'_>) -> Result<(), CopyError> {
+pub(super) fn write(
+    nodes: &BTreeMap<TreePath, Node>,
+    target: &Target<'_>,
+) -> Result<(), CopyError> {
     let root = Root::open(target.tree)?;
     let mut writer = Writer { root: &root, parent: None, is_root: file::effective_user_id() == 0 };
     let mut directories = Vec::new();
@@ -108,8 +111,11 @@ impl Writer<'_> {
         let is_root = self.is_root;
         let (dir, name) = self.parent(path)?;
         if (meta.uid, meta.gid) != (0, 0) || !is_root {
-            dir.set_owner(name, meta.uid, meta.gid).map_err(|source| {
-                CopyError::SetOwner { path: path.clone(), uid: meta.uid, gid: meta.gid, source }
+            dir.set_owner(name, meta.uid, meta.gid).map_err(|source| CopyError::SetOwner {
+                path: path.clone(),
+                uid: meta.uid,
+                gid: meta.gid,
+                source,
             })?;
         }
         if has_mode {
@@ -140,9 +146,10 @@ fn write_file(dir: &Dir, name: &OsStr, data: &Data) -> Result<(), CopyError> {
             to.write_all(bytes).map_err(at("write", &path))?;
         }
         Data::Spooled(from) => {
-            let (folder, old) = from.parent().zip(from.file_name()).ok_or_else(|| {
-                beneath::refused("rename", from)
-            })?;
+            let (folder, old) = from
+                .parent()
+                .zip(from.file_name())
+                .ok_or_else(|| beneath::refused("rename", from))?;
             dir.rename(&Dir::open(folder)?, old, name)?;
         }
     }

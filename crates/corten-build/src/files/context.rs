@@ -16,14 +16,15 @@ use corten_sys::beneath::{Dir, FileKind, Resolve, Root, Stat};
 use corten_sys::clock::Clock;
 use corten_sys::error::IoError;
 
+use super::ignore::{IgnoreFile, Rule};
 use super::stat_cache::{StatCache, is_settled};
 use super::{Content, Files, FilesError, Found, Place, as_path, hash_all, join};
 
 /// A context directory.
-pub struct ContextFiles {
+pub(crate) struct ContextFiles {
     root: Arc<Root>,
     root_stat: Stat,
-    ignore: Option<Ignore>,
+    ignore: Option<IgnoreFile>,
     listings: Mutex<BTreeMap<TreePath, Arc<Vec<Found>>>>,
     cache: Mutex<StatCache>,
     clock: Arc<dyn Clock>,
@@ -37,9 +38,9 @@ impl std::fmt::Debug for ContextFiles {
 
 impl ContextFiles {
     /// Opens a directory. `cache` gives what is known of it from earlier builds by its identity.
-    pub fn open(
+    pub(crate) fn open(
         directory: &Path,
-        ignore: Option<Ignore>,
+        ignore: Option<IgnoreFile>,
         clock: Arc<dyn Clock>,
         cache: impl FnOnce(&str) -> StatCache,
     ) -> Result<Self, IoError> {
@@ -51,20 +52,25 @@ impl ContextFiles {
     }
 
     /// What the stat cache is kept under, and its bytes if they changed.
-    pub fn cache_to_save(&self) -> Option<(String, Vec<u8>)> {
+    pub(crate) fn cache_to_save(&self) -> Option<(String, Vec<u8>)> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.changed().then(|| (identity(&self.root_stat), cache.to_bytes()))
     }
 
-    /// Whether the ignore file hides a path that exists; for messages.
-    pub fn hides(&self, path: &TreePath) -> bool {
-        let exists = || self.stat(path).ok().flatten();
-        self.ignore.is_some() && exists().is_some_and(|stat| !self.visible(path, &stat).unwrap_or(true))
+    /// The line of the ignore file that hides a path that exists; for messages.
+    pub(crate) fn hidden_by(&self, path: &TreePath) -> Option<Rule> {
+        let ignore = self.ignore.as_ref()?;
+        let stat = self.stat(path).ok().flatten()?;
+        if self.visible(path, &stat).unwrap_or(true) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(path.as_bytes());
+        ignore.rule(&text, stat.kind == FileKind::Directory)
     }
 
     /// Whether the ignore file hides anything at or below something found.
     pub(crate) fn hides_below(&self, found: &Found) -> Result<bool, FilesError> {
-        if self.ignore.is_none() || !found.is_directory() {
+        if self.rules().is_none() || !found.is_directory() {
             return Ok(false);
         }
         let shown = self.listing(&found.path)?;
@@ -79,19 +85,8 @@ impl ContextFiles {
         Ok(false)
     }
 
-    /// Names that are near a missing path; for messages.
-    pub fn near(&self, path: &TreePath) -> Option<String> {
-        let parent = path.parent()?;
-        let directory = self.find(&parent).ok().flatten()?;
-        let siblings = self.list(&directory).ok()?;
-        let names: Vec<String> = siblings
-            .iter()
-            .map(|found| String::from_utf8_lossy(found.path.name()).into_owned())
-            .collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let wanted = String::from_utf8_lossy(path.name());
-        let nearest = corten_diag::suggest::nearest(&wanted, &names)?;
-        Some(join(&parent, nearest.as_bytes()).ok()?.to_string())
+    fn rules(&self) -> Option<&Ignore> {
+        self.ignore.as_ref()?.rules()
     }
 
     fn found(&self, path: TreePath, stat: Stat) -> Found {
@@ -105,9 +100,7 @@ impl ContextFiles {
     /// Looks at a name, whether it is visible or not.
     fn stat(&self, path: &TreePath) -> Result<Option<Stat>, FilesError> {
         let Some(parent) = path.parent() else { return Ok(Some(self.root_stat)) };
-        let stat = self
-            .open_dir(&parent)
-            .and_then(|dir| dir.stat(OsStr::from_bytes(path.name())));
+        let stat = self.open_dir(&parent).and_then(|dir| dir.stat(OsStr::from_bytes(path.name())));
         match stat {
             Ok(stat) => Ok(Some(stat)),
             Err(error) if is_absent(&error) => Ok(None),
@@ -122,7 +115,7 @@ impl ContextFiles {
         if stat.kind == FileKind::Socket {
             return Ok(false);
         }
-        let Some(ignore) = &self.ignore else { return Ok(true) };
+        let Some(ignore) = self.rules() else { return Ok(true) };
         if path.is_root() {
             return Ok(true);
         }

@@ -10,13 +10,13 @@ use super::{Content, Files, FilesError, Found, Place, hash_all};
 
 /// The layers of a stage as files. Layers never change once they have their name.
 #[derive(Debug)]
-pub struct LayerFiles {
+pub(crate) struct LayerFiles {
     snapshot: Snapshot,
 }
 
 impl LayerFiles {
     /// Opens layers, the bottom first.
-    pub fn open(layers: &[Layer]) -> Result<Self, FilesError> {
+    pub(crate) fn open(layers: &[Layer]) -> Result<Self, FilesError> {
         Ok(Self { snapshot: Snapshot::new(layers)? })
     }
 
@@ -34,7 +34,8 @@ impl LayerFiles {
             return Ok(false);
         }
         for child in &shown {
-            let of_layer = matches!(&child.place, Place::Layer(resolved) if resolved.layer == layer);
+            let of_layer =
+                matches!(&child.place, Place::Layer(resolved) if resolved.layer == layer);
             if !of_layer || (child.is_directory() && !self.is_alone(child, layer)?) {
                 return Ok(false);
             }
@@ -43,7 +44,7 @@ impl LayerFiles {
     }
 
     /// The layers.
-    pub fn snapshot(&self) -> &Snapshot {
+    pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 }
@@ -70,5 +71,9 @@ impl Files for LayerFiles {
 }
 
 fn convert(resolved: corten_store::Resolved) -> Found {
-    Found { path: resolved.path.clone(), stat: resolved.stat, place: Place::Layer(Box::new(resolved)) }
+    Found {
+        path: resolved.path.clone(),
+        stat: resolved.stat,
+        place: Place::Layer(Box::new(resolved)),
+    }
 }

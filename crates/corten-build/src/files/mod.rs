@@ -4,6 +4,7 @@
 //! files were `/`.
 
 mod context;
+mod ignore;
 mod layers;
 mod stat_cache;
 
@@ -23,9 +24,10 @@ use corten_sys::beneath::{self, FileKind, Stat};
 use corten_sys::error::{IoError, at};
 use corten_sys::file;
 
-pub use context::ContextFiles;
-pub use layers::LayerFiles;
-pub use stat_cache::StatCache;
+pub(crate) use context::ContextFiles;
+pub(crate) use ignore::{IgnoreFile, Rule};
+pub(crate) use layers::LayerFiles;
+pub(crate) use stat_cache::StatCache;
 
 /// Files of up to this size are read whole when they are copied, and so hashed once more for free.
 const WHOLE_BYTES_MAX: u64 = 64 * 1024;
@@ -40,7 +42,7 @@ const READS_MAX: u32 = 3;
 const PARALLEL_BYTES_MIN: u64 = 2 << 20;
 
 /// Files that can be looked up, listed and read.
-pub trait Files: Sync {
+pub(crate) trait Files: Sync {
     /// What has this name; a link is not followed, and nothing is below a link.
     fn find(&self, path: &TreePath) -> Result<Option<Found>, FilesError>;
 
@@ -55,9 +57,25 @@ pub trait Files: Sync {
     fn keeps_metadata(&self) -> bool;
 }
 
+/// A name near a missing path, in the directory where it would be; for messages.
+pub(crate) fn near(files: &dyn Files, path: &[u8]) -> Option<String> {
+    let path = TreePath::clean(path).ok()?;
+    let parent = path.parent()?;
+    let directory = files.find(&parent).ok().flatten()?;
+    let siblings = files.list(&directory).ok()?;
+    let names: Vec<String> = siblings
+        .iter()
+        .map(|found| String::from_utf8_lossy(found.path.name()).into_owned())
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wanted = String::from_utf8_lossy(path.name());
+    let nearest = corten_diag::suggest::nearest(&wanted, &names)?;
+    Some(join(&parent, nearest.as_bytes()).ok()?.to_string())
+}
+
 /// No files at all.
 #[derive(Debug, Clone, Copy)]
-pub struct NoFiles;
+pub(crate) struct NoFiles;
 
 impl Files for NoFiles {
     fn find(&self, _path: &TreePath) -> Result<Option<Found>, FilesError> {
@@ -79,10 +97,10 @@ impl Files for NoFiles {
 
 /// What was found under a name.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// Below the root of the files, without links.
-    pub path: TreePath,
-    pub stat: Stat,
+    pub(crate) path: TreePath,
+    pub(crate) stat: Stat,
     place: Place,
 }
 
@@ -94,17 +112,17 @@ enum Place {
 
 /// The content of a file as it was when it was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content {
-    pub digest: Digest,
-    pub stat: Stat,
+pub(crate) struct Content {
+    pub(crate) digest: Digest,
+    pub(crate) stat: Stat,
     /// Whether a later change would be seen in the time stamps. A file that was changed a moment
     /// before it was hashed could change again within the same tick.
-    pub settled: bool,
+    pub(crate) settled: bool,
 }
 
 /// Why files cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum FilesError {
+pub(crate) enum FilesError {
     #[error(transparent)]
     Io(#[from] IoError),
     #[error(transparent)]
@@ -125,7 +143,7 @@ pub enum FilesError {
 
 impl FilesError {
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Io(error) if error.is_permission_denied() => Some(
                 "make the file readable, or leave it out of the context with `.dockerignore`"
@@ -143,12 +161,12 @@ impl FilesError {
 
 impl Found {
     /// Whether it is a directory.
-    pub fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.stat.kind == FileKind::Directory
     }
 
     /// Where a link points.
-    pub fn read_link(&self) -> Result<Vec<u8>, FilesError> {
+    pub(crate) fn read_link(&self) -> Result<Vec<u8>, FilesError> {
         match &self.place {
             Place::Context(root) => {
                 let path = as_path(&self.path);
@@ -160,7 +178,7 @@ impl Found {
     }
 
     /// The extended attributes that go into images.
-    pub fn xattrs(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, FilesError> {
+    pub(crate) fn xattrs(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, FilesError> {
         match &self.place {
             Place::Context(_) => Ok(BTreeMap::new()),
             Place::Layer(resolved) => Ok(resolved.xattrs()?),
@@ -168,7 +186,7 @@ impl Found {
     }
 
     /// Where it is on the host, for mounts and messages.
-    pub fn host_path(&self) -> PathBuf {
+    pub(crate) fn host_path(&self) -> PathBuf {
         match &self.place {
             Place::Context(root) => root.dir().path().join(as_path(&self.path)),
             Place::Layer(resolved) => resolved.host_path.clone(),
@@ -185,7 +203,7 @@ impl Found {
     }
 
     /// Opens a regular file for reading.
-    pub fn open_file(&self) -> Result<File, FilesError> {
+    pub(crate) fn open_file(&self) -> Result<File, FilesError> {
         let file = self.open()?;
         let stat = beneath::stat_file(&file, &self.host_path())?;
         if stat.kind == FileKind::File { Ok(file) } else { Err(self.changed()) }
@@ -209,7 +227,12 @@ impl Found {
     }
 
     /// Copies the content that was hashed to a new file, or fails if it is not there any more.
-    pub fn copy_content(&self, content: &Content, to: &File, to_path: &std::path::Path) -> Result<(), FilesError> {
+    pub(crate) fn copy_content(
+        &self,
+        content: &Content,
+        to: &File,
+        to_path: &std::path::Path,
+    ) -> Result<(), FilesError> {
         let path = self.host_path();
         let mut from = self.open()?;
         if !same_content(&content.stat, &beneath::stat_file(&from, &path)?) {
@@ -254,7 +277,11 @@ impl Found {
 
 /// Finds a path as if the files were a root file system: links are followed, the last one too when
 /// `follow` says so, and `..` does not leave the root.
-pub fn resolve(files: &dyn Files, path: &[u8], follow: bool) -> Result<Option<Found>, FilesError> {
+pub(crate) fn resolve(
+    files: &dyn Files,
+    path: &[u8],
+    follow: bool,
+) -> Result<Option<Found>, FilesError> {
     let mut at = TreePath::root();
     // The components that are still to go, the next one last.
     let mut todo = components(path);

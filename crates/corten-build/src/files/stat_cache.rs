@@ -42,7 +42,7 @@ struct Entry {
 
 /// The digests of files by their time stamps.
 #[derive(Debug, Default)]
-pub struct StatCache {
+pub(crate) struct StatCache {
     /// As loaded: sorted entries, searched without being decoded.
     loaded: Vec<u8>,
     fresh: BTreeMap<(u64, u64), Entry>,
@@ -51,7 +51,7 @@ pub struct StatCache {
 
 impl StatCache {
     /// Takes the bytes of an earlier cache; anything else is an empty one.
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let body = bytes.strip_prefix(MAGIC).filter(|body| body.len() % ENTRY_BYTES == 0);
         let loaded = body.map(<[u8]>::to_vec).unwrap_or_default();
         Self { loaded, ..Self::default() }
@@ -138,7 +138,8 @@ pub(crate) fn is_settled(stat: &Stat, now: Timestamp) -> bool {
         nanoseconds(now) - nanoseconds(time) > tick
     };
     // A modification time in the future was set by hand; only the kernel's own time says more.
-    settled(stat.changed) && (settled(stat.modified) || nanoseconds(stat.modified) > nanoseconds(now))
+    settled(stat.changed)
+        && (settled(stat.modified) || nanoseconds(stat.modified) > nanoseconds(now))
 }
 
 fn nanoseconds(time: Timestamp) -> i128 {

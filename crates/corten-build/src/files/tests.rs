@@ -48,7 +48,7 @@ impl World {
     fn open(&self, after: i64) -> ContextFiles {
         let load = |_: &str| {
             let saved = self.saved.lock().unwrap().clone();
-            saved.map(StatCache::from_bytes).unwrap_or_default()
+            saved.map(|bytes| StatCache::from_bytes(&bytes)).unwrap_or_default()
         };
         ContextFiles::open(self.temp.path(), None, Arc::new(Later(after)), load).unwrap()
     }
@@ -115,7 +115,9 @@ fn a_damaged_cache_is_an_empty_one() {
     world.write("a", "1");
     world.digest("a", 10);
     let good = world.saved.lock().unwrap().clone().unwrap();
-    for bad in [Vec::new(), b"ctnstat1x".to_vec(), b"otherfmt".to_vec(), good[..good.len() - 1].to_vec()] {
+    for bad in
+        [Vec::new(), b"ctnstat1x".to_vec(), b"otherfmt".to_vec(), good[..good.len() - 1].to_vec()]
+    {
         *world.saved.lock().unwrap() = Some(bad);
         assert_eq!(world.digest("a", 10).0, Digest::of(b"1"));
     }
@@ -213,7 +215,7 @@ fn a_name_near_a_missing_one_is_found() {
     let world = World::new();
     file::create_dirs(&world.path("src"), 0o755).unwrap();
     world.write("src/requirements.txt", "");
-    let near = |path: &str| world.open(0).near(&TreePath::new(path.as_bytes()).unwrap());
+    let near = |path: &str| super::near(&world.open(0), path.as_bytes());
     assert_eq!(near("src/requirement.txt"), Some("src/requirements.txt".to_owned()));
     assert_eq!(near("scr"), Some("src".to_owned()));
     assert_eq!(near("other/x"), None);
@@ -223,9 +225,8 @@ fn a_name_near_a_missing_one_is_found() {
 fn a_directory_that_is_no_directory_is_an_error() {
     let world = World::new();
     world.write("file", "");
-    let open = |path: &Path| {
-        ContextFiles::open(path, None, Arc::new(Later(0)), |_| StatCache::default())
-    };
+    let open =
+        |path: &Path| ContextFiles::open(path, None, Arc::new(Later(0)), |_| StatCache::default());
     assert!(open(&world.path("file")).is_err());
     assert!(open(&world.path("missing")).is_err());
 }

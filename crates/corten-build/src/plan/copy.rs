@@ -196,8 +196,10 @@ fn created_by(
 
 /// Makes a destination absolute; a slash or a dot at its end says that it is a directory.
 fn destination(working_dir: &str, dest: &str) -> String {
-    let joined = if dest.starts_with('/') { dest.to_owned() } else { format!("{working_dir}/{dest}") };
-    let is_directory = dest.is_empty() || dest.ends_with('/') || dest == "." || dest.ends_with("/.");
+    let joined =
+        if dest.starts_with('/') { dest.to_owned() } else { format!("{working_dir}/{dest}") };
+    let is_directory =
+        dest.is_empty() || dest.ends_with('/') || dest == "." || dest.ends_with("/.");
     let clean = clean(&joined);
     let clean = String::from_utf8_lossy(&clean);
     match (clean.is_empty(), is_directory) {

@@ -108,7 +108,10 @@ impl Dispatcher<'_, '_> {
 
     fn expand_pairs(&self, planned: &Planned, pairs: &[Pair]) -> PlanResult<Vec<(String, String)>> {
         let scope = Scope::new(&planned.variables, self.planner.escape);
-        pairs.iter().map(|pair| Ok((scope.expand(&pair.key)?, scope.expand(&pair.value)?))).collect()
+        pairs
+            .iter()
+            .map(|pair| Ok((scope.expand(&pair.key)?, scope.expand(&pair.value)?)))
+            .collect()
     }
 
     fn arg(&mut self, planned: &mut Planned, arguments: &[Argument]) -> PlanResult<()> {
@@ -137,7 +140,12 @@ impl Dispatcher<'_, '_> {
         Ok(())
     }
 
-    fn workdir(&mut self, planned: &mut Planned, each: &Instruction, path: &Word) -> PlanResult<()> {
+    fn workdir(
+        &mut self,
+        planned: &mut Planned,
+        each: &Instruction,
+        path: &Word,
+    ) -> PlanResult<()> {
         let text = self.expand(planned, path)?;
         if text.is_empty() {
             return error(format!("the path `{}` expands to nothing", path.text), path.span);
@@ -182,7 +190,9 @@ impl Dispatcher<'_, '_> {
         let signal = self.expand(planned, word)?;
         if !is_signal(&signal) {
             let diagnostic = Diagnostic::error(format!("`{signal}` is no signal")).at(word.span);
-            return Err(Box::new(diagnostic.with_hint("write a name such as `SIGTERM` or a number")));
+            return Err(Box::new(
+                diagnostic.with_hint("write a name such as `SIGTERM` or a number"),
+            ));
         }
         planned.config.stop_signal(&signal);
         Ok(())

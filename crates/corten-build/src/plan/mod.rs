@@ -16,8 +16,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use corten_dockerfile::{Dockerfile, Instruction, Kind, Word, word};
 use corten_diag::{Diagnostic, SourceFile, Span, suggest};
+use corten_dockerfile::{Dockerfile, Instruction, Kind, Word, word};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_store::Image;
@@ -168,7 +168,8 @@ impl<'a> Planner<'a> {
     fn run(&mut self) -> PlanResult<()> {
         if self.file_stages.is_empty() {
             let message = "the Dockerfile has no `FROM`, so there is nothing to build";
-            return error(message, Span::empty(0));
+            let diagnostic = Diagnostic::error(message).at(Span::empty(0));
+            return Err(Box::new(diagnostic.with_hint("add `FROM` and an image")));
         }
         self.plan_globals()?;
         let target = self.find_target()?;
@@ -195,7 +196,9 @@ impl<'a> Planner<'a> {
         Err(Box::new(match (suggest::nearest(wanted, &names), names.is_empty()) {
             (Some(near), _) => diagnostic.with_hint(format!("did you mean `{near}`?")),
             (None, true) => diagnostic.with_hint("give a stage a name with `FROM image AS name`"),
-            (None, false) => diagnostic.with_hint(format!("the stages are `{}`", names.join("`, `"))),
+            (None, false) => {
+                diagnostic.with_hint(format!("the stages are `{}`", names.join("`, `")))
+            }
         }))
     }
 
@@ -210,9 +213,11 @@ impl<'a> Planner<'a> {
 
     /// Reads the `ARG`s before the first `FROM`.
     fn plan_globals(&mut self) -> PlanResult<()> {
-        let target = self.options.target.as_deref().or_else(|| {
-            self.file_stages.last().and_then(|stage| stage.name)
-        });
+        let target = self
+            .options
+            .target
+            .as_deref()
+            .or_else(|| self.file_stages.last().and_then(|stage| stage.name));
         let given = &self.options.build_args;
         self.globals =
             scope::global(&self.host, &self.platform, target.unwrap_or("default"), given);
@@ -293,9 +298,7 @@ impl<'a> Planner<'a> {
     /// The further context of that name. An image may be written short or in full.
     fn named_context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
         let contexts = &self.options.contexts;
-        let find = |name: &str| {
-            contexts.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
-        };
+        let find = |name: &str| contexts.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         let found = find(name).or_else(|| {
             let reference: Reference = name.parse().ok()?;
             find(&reference.familiar()).or_else(|| find(&reference.to_string())).or_else(|| {

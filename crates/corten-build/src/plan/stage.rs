@@ -4,6 +4,7 @@ use corten_diag::{Diagnostic, Span, suggest};
 use corten_dockerfile::{Instruction, Kind};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
+use corten_store::Image;
 
 use super::scope::Variables;
 use super::{PlanResult, Planned, Planner, error, instruction, unsupported};
@@ -29,11 +30,12 @@ pub(super) fn plan_stage(planner: &mut Planner<'_>, index: usize) -> PlanResult<
     let mut planned = match override_of_stage {
         Some((_, context)) => {
             // The whole stage is replaced by a further context of its name.
-            let mut planned = begin_from_context(planner, context, &platform, place, image.span)?;
+            let mut planned =
+                begin_from_context(planner, context, platform.as_ref(), place, image.span)?;
             planned.stage.name = name;
             return Ok(planned);
         }
-        None => begin(planner, index, &base_name, &platform, place)?,
+        None => begin(planner, index, &base_name, platform.as_ref(), place)?,
     };
     planned.stage.name = name;
     planned.platform = platform.unwrap_or(planned.platform);
@@ -52,7 +54,7 @@ pub(super) fn plan_stage(planner: &mut Planner<'_>, index: usize) -> PlanResult<
     for each in instructions {
         instruction::Dispatcher { planner, index, trigger: None }.dispatch(&mut planned, each)?;
     }
-    planned.triggers = planned.config.image.config.on_build.clone();
+    planned.triggers.clone_from(&planned.config.image.config.on_build);
     planned.stage.config = planned.config.image.clone();
     Ok(planned)
 }
@@ -74,7 +76,7 @@ fn begin(
     planner: &mut Planner<'_>,
     index: usize,
     name: &str,
-    platform: &Option<Platform>,
+    platform: Option<&Platform>,
     place: Place,
 ) -> PlanResult<Planned> {
     if let Some(parent) = planner.stage_by_name(name, index) {
@@ -85,7 +87,7 @@ fn begin(
     if let Some((_, context)) = planner.named_context(name) {
         return begin_from_context(planner, context, platform, place, span);
     }
-    let wanted = platform.clone().unwrap_or_else(|| planner.platform.clone());
+    let wanted = platform.cloned().unwrap_or_else(|| planner.platform.clone());
     if name == "scratch" {
         return Ok(begin_from_scratch(planner, &wanted, place));
     }
@@ -100,7 +102,7 @@ fn begin_from_scratch(planner: &Planner<'_>, platform: &Platform, place: Place) 
 
 fn begin_from_stage(planner: &Planner<'_>, id: crate::graph::StageId, place: Place) -> Planned {
     let parent = &planner.stages[id.0];
-    let config = parent.config.from_stage();
+    let config = parent.config.continued();
     let base = Base::Stage(id);
     let mut planned = planned(base, config, parent.platform.clone(), parent.stage.epoch, place);
     // A stage sees the arguments of the stage that it continues.
@@ -117,7 +119,7 @@ fn begin_from_stage(planner: &Planner<'_>, id: crate::graph::StageId, place: Pla
 fn begin_from_context(
     planner: &mut Planner<'_>,
     context: &NamedContext,
-    platform: &Option<Platform>,
+    platform: Option<&Platform>,
     place: Place,
     span: Span,
 ) -> PlanResult<Planned> {
@@ -128,7 +130,7 @@ fn begin_from_context(
             "begin with `FROM scratch` and `COPY --from=NAME / /`",
         ),
         NamedContext::Image(reference) => {
-            let wanted = platform.clone().unwrap_or_else(|| planner.platform.clone());
+            let wanted = platform.cloned().unwrap_or_else(|| planner.platform.clone());
             begin_from_image(planner, &reference.to_string(), &wanted, place)
         }
     }
@@ -167,6 +169,7 @@ pub(super) fn begin_from_image(
             return Err(diagnostic);
         }
     };
+    check_platform(planner, &reference, &image, platform, span)?;
     planner.known_bases.insert(key, image.clone());
     let created = image.config.created.as_deref().and_then(corten_oci::time::parse_rfc3339);
     // Go writes the year 1 for a time that is not known.
@@ -180,6 +183,30 @@ pub(super) fn begin_from_image(
     planned.stage.name = reference.familiar();
     planned.triggers = triggers;
     Ok(planned)
+}
+
+/// Refuses a base for another platform than the one asked for; if none was asked for, the base decides
+/// and it is said.
+fn check_platform(
+    planner: &mut Planner<'_>,
+    reference: &Reference,
+    image: &Image,
+    wanted: &Platform,
+    span: Span,
+) -> PlanResult<()> {
+    let (found, wanted) = (image.config.platform().normalised(), wanted.normalised());
+    let is_known = !found.architecture.is_empty();
+    if !is_known || (&found.os, &found.architecture) == (&wanted.os, &wanted.architecture) {
+        return Ok(());
+    }
+    let name = reference.familiar();
+    let message = format!("the image `{name}` is for `{found}` and not for `{wanted}`");
+    if planner.options.platform.is_some() || wanted != planner.host.normalised() {
+        let hint = format!("load or build `{name}` for `{wanted}`, or leave the platform out");
+        return Err(Box::new(Diagnostic::error(message).at(span).with_hint(hint)));
+    }
+    planner.warnings.push(Diagnostic::warning(message).at(span));
+    Ok(())
 }
 
 /// An error about an image; a stage of nearly that name may have been meant.

@@ -87,11 +87,11 @@ fn shown(graph: &Graph) -> String {
 }
 
 /// The graph without the platform of the machine.
-fn check(text: &str, expected: Expect) {
+fn check(text: &str, expected: &Expect) {
     expected.assert_eq(&shown(&plan(text).unwrap()));
 }
 
-fn check_with(options: &BuildOptions, expected: Expect) {
+fn check_with(options: &BuildOptions, expected: &Expect) {
     expected.assert_eq(&shown(&plan_with(options, &fake()).unwrap()));
 }
 
@@ -101,12 +101,12 @@ fn message(error: &BuildError) -> String {
     diagnosed.diagnostics.iter().map(|d| render::full(d, Some(source), false)).collect()
 }
 
-fn check_error(text: &str, expected: Expect) {
+fn check_error(text: &str, expected: &Expect) {
     expected.assert_eq(&message(&plan(text).unwrap_err()));
 }
 
 /// The configuration of the target: all fields, then the history.
-fn check_config(text: &str, expected: Expect) {
+fn check_config(text: &str, expected: &Expect) {
     expected.assert_eq(&config_text(&plan(text).unwrap()));
 }
 
@@ -129,7 +129,7 @@ mod arguments {
     fn a_global_argument_reaches_from_and_stages_that_declare_it() {
         check(
             "ARG NAME=base\nARG OTHER=$NAME-x\nFROM ${NAME}\nARG NAME\nARG OTHER\nRUN echo $NAME $OTHER",
-            expect![[r#"
+            &expect![[r#"
                 stage 0 (target)
                   from base:latest
                    1 RUN echo base base-x
@@ -148,10 +148,13 @@ mod arguments {
 
     #[test]
     fn a_stage_does_not_see_a_global_argument_that_it_does_not_declare() {
-        check_config("ARG A=1\nFROM scratch\nENV B=x$A", expect![[r#"
+        check_config(
+            "ARG A=1\nFROM scratch\nENV B=x$A",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","B=x"],"WorkingDir":"/"}
               ENV B=x
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -170,37 +173,49 @@ mod arguments {
 
     #[test]
     fn the_last_of_arg_and_env_wins() {
-        check_config("FROM scratch\nARG A=1\nENV A=2\nLABEL l=$A", expect![[r#"
+        check_config(
+            "FROM scratch\nARG A=1\nENV A=2\nLABEL l=$A",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=2"],"WorkingDir":"/","Labels":{"l":"2"}}
               ARG A=1
               ENV A=2
               LABEL l=2
-        "#]]);
-        check_config("FROM scratch\nENV A=2\nARG A=1\nLABEL l=$A", expect![[r#"
+        "#]],
+        );
+        check_config(
+            "FROM scratch\nENV A=2\nARG A=1\nLABEL l=$A",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=2"],"WorkingDir":"/","Labels":{"l":"1"}}
               ENV A=2
               ARG A=1
               LABEL l=1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn pairs_of_one_env_do_not_see_each_other() {
-        check_config("FROM scratch\nENV A=1\nENV A=2 B=$A\nLABEL l=$A$B", expect![[r#"
+        check_config(
+            "FROM scratch\nENV A=1\nENV A=2 B=$A\nLABEL l=$A$B",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=2","B=1"],"WorkingDir":"/","Labels":{"l":"21"}}
               ENV A=1
               ENV A=2 B=1
               LABEL l=21
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn definitions_of_one_arg_see_each_other() {
-        check_config("FROM scratch\nARG A=1 B=${A}2\nLABEL l=$B", expect![[r#"
+        check_config(
+            "FROM scratch\nARG A=1 B=${A}2\nLABEL l=$B",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/","Labels":{"l":"12"}}
               ARG A=1 B=12
               LABEL l=12
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -220,7 +235,7 @@ mod arguments {
     fn a_stage_that_continues_another_keeps_its_arguments() {
         check_config(
             "FROM scratch AS a\nARG X=1\nENV E=e\nFROM a\nRUN echo $X\nLABEL l=$X$E",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","E=e"],"WorkingDir":"/","Labels":{"l":"1e"}}
                   ARG X=1
                   ENV E=e
@@ -232,7 +247,8 @@ mod arguments {
 
     #[test]
     fn arguments_that_nobody_takes_are_told() {
-        let mut options = options("ARG ONE=1\nFROM scratch AS x\nARG VERSION\nFROM scratch\nARG USED");
+        let mut options =
+            options("ARG ONE=1\nFROM scratch AS x\nARG VERSION\nFROM scratch\nARG USED");
         for name in ["VERSIN", "VERSION", "USED", "HTTP_PROXY", "SOURCE_DATE_EPOCH"] {
             options.build_args.insert(name.to_owned(), "1".to_owned());
         }
@@ -262,29 +278,38 @@ mod arguments {
 
     #[test]
     fn what_cannot_be_expanded_is_told_where_it_stands() {
-        check_error("FROM scratch\nENV A=${B:?need B}", expect![[r#"
+        check_error(
+            "FROM scratch\nENV A=${B:?need B}",
+            &expect![[r#"
             error: expected `name=value`, found `B}`
              --> Dockerfile:2:17
               |
             2 | ENV A=${B:?need B}
               |                 ^^
             hint: quote a value that has blanks in it
-        "#]]);
-        check_error("ARG X\nFROM ${X}", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "ARG X\nFROM ${X}",
+            &expect![[r#"
             error: the base image `${X}` expands to nothing
              --> Dockerfile:2:6
               |
             2 | FROM ${X}
               |      ^^^^
             hint: declare the argument before the first `FROM` and give it a value
-        "#]]);
-        check_error("FROM scratch\nLABEL a=b c=${", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nLABEL a=b c=${",
+            &expect![[r#"
             error: syntax error: missing `}`
              --> Dockerfile:2:13
               |
             2 | LABEL a=b c=${
               |             ^^
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -293,8 +318,11 @@ mod stages {
 
     #[test]
     fn only_what_the_target_needs_is_planned() {
-        let text = "FROM base AS a\nRUN a\nFROM missing AS b\nRUN b\nFROM scratch\nCOPY --from=a /x /y";
-        check(text, expect![[r#"
+        let text =
+            "FROM base AS a\nRUN a\nFROM missing AS b\nRUN b\nFROM scratch\nCOPY --from=a /x /y";
+        check(
+            text,
+            &expect![[r#"
             stage a
               from base:latest
                1 RUN a
@@ -308,7 +336,8 @@ mod stages {
             image
               env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
               workdir /
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -340,7 +369,7 @@ mod stages {
     fn of_two_stages_of_a_name_the_last_before_counts() {
         check(
             "FROM bare AS a\nRUN one\nFROM a AS a\nRUN two\nFROM a\nRUN three",
-            expect![[r#"
+            &expect![[r#"
                 stage a
                   from bare:latest
                    1 RUN one
@@ -367,7 +396,7 @@ mod stages {
         check(
             "FROM bare AS one\nRUN 1\nFROM scratch\nCOPY --from=ONE a /\nCOPY --from=0 b /\n\
              COPY --from=base c /\nCOPY --from=scratch d* /\n",
-            expect![[r#"
+            &expect![[r#"
                 stage one
                   from bare:latest
                    1 RUN 1
@@ -396,58 +425,75 @@ mod stages {
 
     #[test]
     fn a_stage_cannot_take_files_of_itself_or_of_a_later_one() {
-        check_error("FROM scratch AS a\nCOPY --from=b x /\nFROM scratch AS b\nFROM a", expect![[r#"
+        check_error(
+            "FROM scratch AS a\nCOPY --from=b x /\nFROM scratch AS b\nFROM a",
+            &expect![[r#"
             error: files of the stage `b` are not there yet
              --> Dockerfile:2:13
               |
             2 | COPY --from=b x /
               |             ^
             hint: move the stage before this one
-        "#]]);
-        check_error("FROM scratch AS a\nCOPY --from=0 x /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch AS a\nCOPY --from=0 x /",
+            &expect![[r#"
             error: files of the stage `0` are not there yet
              --> Dockerfile:2:13
               |
             2 | COPY --from=0 x /
               |             ^
             hint: move the stage before this one
-        "#]]);
-        check_error("FROM scratch\nCOPY --from=7 x /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nCOPY --from=7 x /",
+            &expect![[r#"
             error: there is no stage 7: the file has 1
              --> Dockerfile:2:13
               |
             2 | COPY --from=7 x /
               |             ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn from_of_copy_has_no_variables() {
-        check_error("FROM scratch\nARG X=a\nCOPY --from=$X a b", expect![[r#"
+        check_error(
+            "FROM scratch\nARG X=a\nCOPY --from=$X a b",
+            &expect![[r#"
             error: variables do not work in `--from`
              --> Dockerfile:3:13
               |
             3 | COPY --from=$X a b
               |             ^^
             hint: give the image a name with `FROM image AS name` and copy from that
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_misspelled_stage_is_suggested() {
-        check_error("FROM scratch AS builder\nFROM scratch\nCOPY --from=bulider a b", expect![[r#"
+        check_error(
+            "FROM scratch AS builder\nFROM scratch\nCOPY --from=bulider a b",
+            &expect![[r#"
             error: no image `bulider:latest` in the store
              --> Dockerfile:3:13
               |
             3 | COPY --from=bulider a b
               |             ^^^^^^^
             hint: did you mean the stage `builder`?
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_further_context_replaces_an_image_and_a_stage() {
-        let mut options = options("FROM golang:1 AS build\nRUN b\nFROM alpine\nCOPY --from=build a /\nCOPY --from=data b /");
+        let mut options = options(
+            "FROM golang:1 AS build\nRUN b\nFROM alpine\nCOPY --from=build a /\nCOPY --from=data b /",
+        );
         for (name, context) in [
             ("alpine", NamedContext::Image("bare".parse().unwrap())),
             ("build", NamedContext::Image("base".parse().unwrap())),
@@ -455,7 +501,9 @@ mod stages {
         ] {
             options.contexts.insert(name.to_owned(), context);
         }
-        check_with(&options, expect![[r#"
+        check_with(
+            &options,
+            &expect![[r#"
             stage build
               from base:latest
 
@@ -468,26 +516,49 @@ mod stages {
 
             image
               env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-        "#]]);
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_unknown_instruction_stops_the_build_with_the_near_one() {
+        check_error(
+            "FROM scratch\nRNU make\n",
+            &expect![[r#"
+            error: unknown instruction `RNU`
+             --> Dockerfile:2:1
+              |
+            2 | RNU make
+              | ^^^
+            hint: did you mean `RUN`?
+        "#]],
+        );
     }
 
     #[test]
     fn a_dockerfile_without_a_stage_is_an_error() {
-        check_error("ARG X=1\n", expect![[r#"
-            error: the Dockerfile has no `FROM`, so there is nothing to build
-             --> Dockerfile:1:1
-              |
-            1 | ARG X=1
-              | ^
-        "#]]);
-        check_error("", expect![[r#"
+        check_error(
+            "ARG X=1\n",
+            &expect![[r#"
+                error: the Dockerfile has no `FROM`, so there is nothing to build
+                 --> Dockerfile:1:1
+                  |
+                1 | ARG X=1
+                  | ^
+                hint: add `FROM` and an image
+            "#]],
+        );
+        check_error(
+            "",
+            &expect![[r#"
             error: the file holds no instructions
              --> Dockerfile:1:1
               |
             1 |
               | ^
             hint: begin with `FROM` and an image
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -502,9 +573,35 @@ mod stages {
     }
 
     #[test]
+    fn a_base_for_another_platform_is_refused_if_one_was_asked_for_and_else_told() {
+        let mut bases = fake();
+        let other = config(r#"{"architecture":"s390x","os":"linux"}"#);
+        bases.images.insert("other:latest".to_owned(), other);
+        let mut options = options("FROM other\nCOPY <<a /\nx\na\n");
+        let graph = plan_with(&options, &bases).unwrap();
+        let [warning] = graph.warnings.as_slice() else { panic!("{:?}", graph.warnings) };
+        assert!(warning.message.starts_with("the image `other:latest` is for `linux/s390x`"));
+        assert_eq!(graph.stage(graph.target()).config.architecture, "s390x");
+        options.platform = Some("linux/riscv64".parse().unwrap());
+        expect![[r#"
+            error: the image `other:latest` is for `linux/s390x` and not for `linux/riscv64`
+             --> Dockerfile:1:6
+              |
+            1 | FROM other
+              |      ^^^^^
+            hint: load or build `other:latest` for `linux/riscv64`, or leave the platform out
+        "#]]
+        .assert_eq(&message(&plan_with(&options, &bases).unwrap_err()));
+        options.platform = Some("linux/s390x".parse().unwrap());
+        assert!(plan_with(&options, &bases).unwrap().warnings.is_empty());
+    }
+
+    #[test]
     fn a_base_is_asked_for_once_and_only_when_needed() {
         let bases = fake();
-        let options = options("FROM base AS a\nFROM base AS b\nFROM bare\nCOPY --from=a x /\nCOPY --from=base y /");
+        let options = options(
+            "FROM base AS a\nFROM base AS b\nFROM bare\nCOPY --from=a x /\nCOPY --from=base y /",
+        );
         plan_with(&options, &bases).unwrap();
         assert_eq!(*bases.asked.lock().unwrap(), ["bare:latest", "base:latest"]);
     }
@@ -515,7 +612,9 @@ mod triggers {
 
     #[test]
     fn triggers_of_the_base_come_first() {
-        check("FROM onbuild\nARG Y=1\nRUN after", expect![[r#"
+        check(
+            "FROM onbuild\nARG Y=1\nRUN after",
+            &expect![[r#"
             stage 0 (target)
               from onbuild:latest
                1 COPY . /app
@@ -528,14 +627,15 @@ mod triggers {
             image
               env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
               env X=z
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn triggers_of_a_stage_run_in_its_children_only() {
         check(
             "FROM bare AS a\nONBUILD RUN triggered\nRUN own\nFROM a AS b\nFROM b\nRUN last",
-            expect![[r#"
+            &expect![[r#"
                 stage a
                   from bare:latest
                    1 RUN own
@@ -559,18 +659,23 @@ mod triggers {
 
     #[test]
     fn triggers_are_kept_in_the_image_that_sets_them() {
-        check_config("FROM onbuild\nONBUILD   COPY  a b", expect![[r#"
+        check_config(
+            "FROM onbuild\nONBUILD   COPY  a b",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","X=z"],"OnBuild":["COPY  a b"]}
             * COPY . /app # buildkit
               ENV X=z
             * RUN /bin/sh -c make $X # buildkit
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_broken_trigger_is_told_at_from() {
         let mut bases = fake();
-        let broken = config(r#"{"architecture":"amd64","os":"linux","config":{"OnBuild":["COPY --nope a b"]}}"#);
+        let broken = config(
+            r#"{"architecture":"amd64","os":"linux","config":{"OnBuild":["COPY --nope a b"]}}"#,
+        );
         bases.images.insert("broken:latest".to_owned(), broken);
         let error = plan_with(&options("FROM broken\nRUN x"), &bases).unwrap_err();
         expect![[r#"
@@ -581,7 +686,8 @@ mod triggers {
               | ^^^^^^^^^^^
               |
               = note: in the trigger `COPY --nope a b` of the base image
-        "#]].assert_eq(&message(&error));
+        "#]]
+        .assert_eq(&message(&error));
     }
 }
 
@@ -590,16 +696,19 @@ mod configuration {
 
     #[test]
     fn an_image_from_scratch_says_what_buildkit_says() {
-        check_config("FROM scratch", expect![[r#"
+        check_config(
+            "FROM scratch",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/"}
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_base_is_inherited_and_changed() {
         check_config(
             "FROM base\nENV LANG=de A=\"b c\"\nLABEL l=2 m=\"x y\"\nUSER 1:2\nWORKDIR a\nWORKDIR ../b\n",
-            expect![[r#"
+            &expect![[r#"
                 {"User":"1:2","Env":["PATH=/bin","LANG=de","A=b c"],"Cmd":["old"],"WorkingDir":"/srv/b","Labels":{"l":"2","m":"x y"}}
                   base
                   ENV LANG=de A=b c
@@ -613,30 +722,39 @@ mod configuration {
 
     #[test]
     fn a_new_entry_point_resets_an_inherited_command_only() {
-        check_config("FROM base\nENTRYPOINT [\"/e\"]", expect![[r#"
+        check_config(
+            "FROM base\nENTRYPOINT [\"/e\"]",
+            &expect![[r#"
             {"User":"app","Env":["PATH=/bin","LANG=C"],"Entrypoint":["/e"],"WorkingDir":"/srv","Labels":{"l":"1"}}
               base
               ENTRYPOINT ["/e"]
-        "#]]);
-        check_config("FROM base\nCMD [\"c\"]\nENTRYPOINT [\"/e\", \"x y\"]", expect![[r#"
+        "#]],
+        );
+        check_config(
+            "FROM base\nCMD [\"c\"]\nENTRYPOINT [\"/e\", \"x y\"]",
+            &expect![[r#"
             {"User":"app","Env":["PATH=/bin","LANG=C"],"Entrypoint":["/e","x y"],"Cmd":["c"],"ArgsEscaped":true,"WorkingDir":"/srv","Labels":{"l":"1"}}
               base
               CMD ["c"]
               ENTRYPOINT ["/e" "x y"]
-        "#]]);
-        check_config("FROM base AS a\nCMD [\"c\"]\nFROM a\nENTRYPOINT [\"/e\"]", expect![[r#"
+        "#]],
+        );
+        check_config(
+            "FROM base AS a\nCMD [\"c\"]\nFROM a\nENTRYPOINT [\"/e\"]",
+            &expect![[r#"
             {"User":"app","Env":["PATH=/bin","LANG=C"],"Entrypoint":["/e"],"ArgsEscaped":true,"WorkingDir":"/srv","Labels":{"l":"1"}}
               base
               CMD ["c"]
               ENTRYPOINT ["/e"]
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_shell_form_uses_the_shell() {
         check_config(
             "FROM bare\nSHELL [\"/bin/bash\", \"-lc\"]\nCMD echo \"$HOME\"\nENTRYPOINT exec x\nHEALTHCHECK CMD curl x\nRUN echo hi",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Entrypoint":["/bin/bash","-lc","exec x"],"Cmd":["/bin/bash","-lc","echo \"$HOME\""],"Healthcheck":{"Test":["CMD-SHELL","curl x"]},"ArgsEscaped":true,"Shell":["/bin/bash","-lc"]}
                   SHELL [/bin/bash -lc]
                   CMD ["/bin/bash" "-lc" "echo \"$HOME\""]
@@ -651,31 +769,37 @@ mod configuration {
     fn health_checks_read_as_in_buildkit() {
         check_config(
             "FROM bare\nHEALTHCHECK --interval=1m30s --timeout=2s --start-period=500ms --start-interval=1s --retries=3 CMD [\"/check\", \"a\"]",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Healthcheck":{"Test":["CMD","/check","a"],"Interval":90000000000,"Timeout":2000000000,"StartPeriod":500000000,"StartInterval":1000000000,"Retries":3}}
                   HEALTHCHECK {Test:[CMD /check a] Interval:1m30s Timeout:2s StartPeriod:500ms StartInterval:1s Retries:3}
             "#]],
         );
-        check_config("FROM bare\nHEALTHCHECK NONE", expect![[r#"
+        check_config(
+            "FROM bare\nHEALTHCHECK NONE",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Healthcheck":{"Test":["NONE"]}}
               HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn ports_are_brought_into_form() {
-        check_config("FROM bare\nARG P=9000-9002\nEXPOSE 80 53/UDP 8080:80/tcp $P", expect![[r#"
+        check_config(
+            "FROM bare\nARG P=9000-9002\nEXPOSE 80 53/UDP 8080:80/tcp $P",
+            &expect![[r#"
             {"ExposedPorts":{"53/udp":{},"80/tcp":{},"9000/tcp":{},"9001/tcp":{},"9002/tcp":{}},"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
               ARG P=9000-9002
               EXPOSE [80/tcp 53/udp 80/tcp 9000/tcp 9001/tcp 9002/tcp]
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn volumes_labels_signals_and_maintainers() {
         check_config(
             "FROM bare\nVOLUME /a /b\nVOLUME [\"/c d\"]\nSTOPSIGNAL SIGUSR1\nMAINTAINER me <a@b>\nLABEL \"a.b\"=\"c d\"",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Volumes":{"/a":{},"/b":{},"/c d":{}},"Labels":{"a.b":"c d"},"StopSignal":"SIGUSR1"}
                   VOLUME [/a /b]
                   VOLUME [/c d]
@@ -697,31 +821,40 @@ mod configuration {
 
     #[test]
     fn a_work_directory_is_a_layer_except_the_root() {
-        check_config("FROM scratch\nWORKDIR /\nWORKDIR x/\nWORKDIR /\n", expect![[r#"
+        check_config(
+            "FROM scratch\nWORKDIR /\nWORKDIR x/\nWORKDIR /\n",
+            &expect![[r#"
             {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/"}
               WORKDIR /
             * WORKDIR /x
               WORKDIR /
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn unknown_signals_and_empty_volumes_are_refused() {
-        check_error("FROM scratch\nSTOPSIGNAL SIGNOPE", expect![[r#"
+        check_error(
+            "FROM scratch\nSTOPSIGNAL SIGNOPE",
+            &expect![[r#"
             error: `SIGNOPE` is no signal
              --> Dockerfile:2:12
               |
             2 | STOPSIGNAL SIGNOPE
               |            ^^^^^^^
             hint: write a name such as `SIGTERM` or a number
-        "#]]);
-        check_error("FROM scratch\nVOLUME [\"\"]", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nVOLUME [\"\"]",
+            &expect![[r#"
             error: the path of a volume is empty
              --> Dockerfile:2:9
               |
             2 | VOLUME [""]
               |         ^^
-        "#]]);
+        "#]],
+        );
         for good in ["9", "TERM", "sigterm", "SIGRTMIN+3", "RTMAX-1", "SIGRTMAX"] {
             assert!(plan(&format!("FROM scratch\nSTOPSIGNAL {good}")).is_ok(), "{good}");
         }
@@ -737,7 +870,10 @@ mod configuration {
             let target = graph.stage(graph.target());
             (target.epoch, target.config.created.clone().unwrap())
         };
-        assert_eq!(created(&options("FROM bare")), (1_704_164_645, "2024-01-02T03:04:05Z".to_owned()));
+        assert_eq!(
+            created(&options("FROM bare")),
+            (1_704_164_645, "2024-01-02T03:04:05Z".to_owned())
+        );
         assert_eq!(created(&options("FROM scratch")).0, 0);
         assert_eq!(created(&options("ARG SOURCE_DATE_EPOCH=7\nFROM bare")).0, 7);
         let mut given = options("ARG SOURCE_DATE_EPOCH=7\nFROM bare");
@@ -745,19 +881,24 @@ mod configuration {
         assert_eq!(created(&given).0, 8);
         given.epoch = Some(9);
         assert_eq!(created(&given).0, 9);
-        check_error("ARG SOURCE_DATE_EPOCH=context\nFROM scratch", expect![[r#"
+        check_error(
+            "ARG SOURCE_DATE_EPOCH=context\nFROM scratch",
+            &expect![[r#"
             error: `SOURCE_DATE_EPOCH` is `context`, which is no number of seconds
              --> Dockerfile:1:1
               |
             1 | ARG SOURCE_DATE_EPOCH=context
               | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
             hint: give seconds since 1970, such as `$(git log -1 --format=%ct)`
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn layers_that_a_base_has_no_history_for_get_an_entry() {
-        let mut config = config(r#"{"architecture":"amd64","os":"linux","history":[{"created_by":"a"},{"empty_layer":true}]}"#);
+        let mut config = config(
+            r#"{"architecture":"amd64","os":"linux","history":[{"created_by":"a"},{"empty_layer":true}]}"#,
+        );
         crate::export::complete_history(&mut config, 3);
         let layers = config.history.iter().filter(|entry| !entry.empty_layer).count();
         assert_eq!((layers, config.history.len()), (3, 4));
@@ -773,7 +914,7 @@ mod copies {
     fn destinations_are_absolute_and_keep_their_slash() {
         check(
             "FROM base\nCOPY a .\nCOPY a ./\nCOPY a b\nCOPY a b/\nCOPY a /c/../d\nCOPY a /e/.\nCOPY a ..\nCOPY a /",
-            expect![[r#"
+            &expect![[r#"
                 stage 0 (target)
                   from base:latest
                    1 COPY a .
@@ -808,7 +949,7 @@ mod copies {
     fn the_history_is_that_of_buildkit() {
         check_config(
             "FROM scratch\nARG D=/d\nCOPY --chown=1:2 --chmod=u+x a b* $D/\nADD --link x /y\nCOPY --parents ./a/*.txt /z/\nCOPY <<one <<two /h/\n1\none\n2\ntwo\n",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/"}
                   ARG D=/d
                 * COPY --chown=1:2 --chmod=u+x a b* /d/ # buildkit
@@ -831,60 +972,79 @@ mod copies {
         expect![[r#"
             one="v \"q\"\n"
             two="$A\n"
-            three="tab v\n""#]].assert_eq(&files.join("\n"));
+            three="tab v\n""#]]
+        .assert_eq(&files.join("\n"));
     }
 
     #[test]
     fn what_this_version_does_not_fetch_is_said() {
-        check_error("FROM scratch\nADD https://example.com/x.tgz /", expect![[r#"
+        check_error(
+            "FROM scratch\nADD https://example.com/x.tgz /",
+            &expect![[r#"
             error: `ADD` of `https://example.com/x.tgz` is not supported by this version
              --> Dockerfile:2:5
               |
             2 | ADD https://example.com/x.tgz /
               |     ^^^^^^^^^^^^^^^^^^^^^^^^^
             hint: fetch it in a `RUN`, or before the build into the context
-        "#]]);
-        check_error("FROM scratch\nADD git@github.com:a/b.git /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nADD git@github.com:a/b.git /",
+            &expect![[r#"
             error: `ADD` of `git@github.com:a/b.git` is not supported by this version
              --> Dockerfile:2:5
               |
             2 | ADD git@github.com:a/b.git /
               |     ^^^^^^^^^^^^^^^^^^^^^^
             hint: fetch it in a `RUN`, or before the build into the context
-        "#]]);
-        check_error("FROM scratch\nCOPY http://example.com/x /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nCOPY http://example.com/x /",
+            &expect![[r#"
             error: `COPY` cannot take a URL
              --> Dockerfile:2:6
               |
             2 | COPY http://example.com/x /
               |      ^^^^^^^^^^^^^^^^^^^^
             hint: `ADD` is the instruction for it
-        "#]]);
-        check_error("FROM scratch\nADD --checksum=sha256:1 a /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nADD --checksum=sha256:1 a /",
+            &expect![[r#"
             error: `--checksum` is only for sources that are fetched
              --> Dockerfile:2:16
               |
             2 | ADD --checksum=sha256:1 a /
               |                ^^^^^^^^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn modes_are_checked() {
-        check_error("FROM scratch\nCOPY --chmod=999 a /", expect![[r#"
+        check_error(
+            "FROM scratch\nCOPY --chmod=999 a /",
+            &expect![[r#"
             error: invalid `--chmod` value `999`: an octal mode is between 0 and 07777
              --> Dockerfile:2:14
               |
             2 | COPY --chmod=999 a /
               |              ^^^
-        "#]]);
-        check_error("FROM scratch\nCOPY --chmod=u+q a /", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM scratch\nCOPY --chmod=u+q a /",
+            &expect![[r#"
             error: invalid `--chmod` value `u+q`
              --> Dockerfile:2:14
               |
             2 | COPY --chmod=u+q a /
               |              ^^^
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -899,23 +1059,29 @@ mod runs {
 
     #[test]
     fn here_documents_are_commands_scripts_or_left_to_the_shell() {
-        expect![[r#"["/bin/sh", "-c", "echo a\necho b\n"] script=None"#]].assert_eq(&run("FROM bare\nRUN <<EOF\necho a\necho b\nEOF\n"));
-        expect![[r#"["/bin/sh", "-c", "echo a\n"] script=None"#]].assert_eq(&run("FROM bare\nRUN <<-EOF\n\techo a\n\tEOF\n"));
-        expect![[r##"["/dev/pipes/E"] script=Some("#!/usr/bin/python\nprint(1)\n")"##]].assert_eq(&run("FROM bare\nRUN <<'E'\n#!/usr/bin/python\nprint(1)\nE\n"));
-        expect![[r#"["/bin/sh", "-c", "<<EOF python3 -\nprint(1)\nEOF"] script=None"#]].assert_eq(&run("FROM bare\nRUN <<EOF python3 -\nprint(1)\nEOF\n"));
-        expect![[r#"["/bin/sh", "-c", "cat <<A >x <<B >y\n1\nA\n2\nB"] script=None"#]].assert_eq(&run("FROM bare\nRUN cat <<A >x <<B >y\n1\nA\n2\nB\n"));
+        expect![[r#"["/bin/sh", "-c", "echo a\necho b\n"] script=None"#]]
+            .assert_eq(&run("FROM bare\nRUN <<EOF\necho a\necho b\nEOF\n"));
+        expect![[r#"["/bin/sh", "-c", "echo a\n"] script=None"#]]
+            .assert_eq(&run("FROM bare\nRUN <<-EOF\n\techo a\n\tEOF\n"));
+        expect![[r##"["/dev/pipes/E"] script=Some("#!/usr/bin/python\nprint(1)\n")"##]]
+            .assert_eq(&run("FROM bare\nRUN <<'E'\n#!/usr/bin/python\nprint(1)\nE\n"));
+        expect![[r#"["/bin/sh", "-c", "<<EOF python3 -\nprint(1)\nEOF"] script=None"#]]
+            .assert_eq(&run("FROM bare\nRUN <<EOF python3 -\nprint(1)\nEOF\n"));
+        expect![[r#"["/bin/sh", "-c", "cat <<A >x <<B >y\n1\nA\n2\nB"] script=None"#]]
+            .assert_eq(&run("FROM bare\nRUN cat <<A >x <<B >y\n1\nA\n2\nB\n"));
     }
 
     #[test]
     fn the_exec_form_is_taken_as_it_is() {
-        expect![[r#"["/bin/x", "$A"] script=None"#]].assert_eq(&run("FROM bare\nRUN [\"/bin/x\", \"$A\"]"));
+        expect![[r#"["/bin/x", "$A"] script=None"#]]
+            .assert_eq(&run("FROM bare\nRUN [\"/bin/x\", \"$A\"]"));
     }
 
     #[test]
     fn the_history_has_the_arguments_that_a_command_saw() {
         check_config(
             "FROM bare\nRUN one\nARG A=1\nARG B\nENV A=2\nRUN two\nARG A=3\nRUN three",
-            expect![[r#"
+            &expect![[r#"
                 {"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=2"]}
                 * RUN /bin/sh -c one # buildkit
                   ARG A=1
@@ -935,7 +1101,7 @@ mod runs {
              --mount=type=bind,from=a,source=/s,target=/t,rw --mount=type=cache,target=/c,id=$ID,sharing=locked \
              --mount=type=tmpfs,target=/m,size=1m --mount=type=secret,id=tok \
              --mount=type=secret,id=tok,env=TOKEN --network=none make",
-            expect![[r#"
+            &expect![[r#"
                 stage a
                   from bare:latest
                    1 RUN x
@@ -965,45 +1131,60 @@ mod runs {
 
     #[test]
     fn what_this_version_does_not_do_is_said() {
-        check_error("FROM bare\nRUN --mount=type=ssh x", expect![[r#"
+        check_error(
+            "FROM bare\nRUN --mount=type=ssh x",
+            &expect![[r#"
             error: `RUN --mount=type=ssh` is not supported by this version
              --> Dockerfile:2:13
               |
             2 | RUN --mount=type=ssh x
               |             ^^^^^^^^
             hint: give the key as a secret: `--mount=type=secret,id=…`
-        "#]]);
-        check_error("FROM bare\nRUN --security=insecure x", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --security=insecure x",
+            &expect![[r#"
             error: `RUN --security=insecure` is not supported by this version
              --> Dockerfile:2:16
               |
             2 | RUN --security=insecure x
               |                ^^^^^^^^
             hint: leave out `--security=insecure`
-        "#]]);
-        check_error("FROM bare\nRUN --device=nvidia.com/gpu x", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --device=nvidia.com/gpu x",
+            &expect![[r#"
             error: `RUN --device` is not supported by this version
              --> Dockerfile:2:14
               |
             2 | RUN --device=nvidia.com/gpu x
               |              ^^^^^^^^^^^^^^
             hint: steps of a build have no devices
-        "#]]);
-        check_error("FROM bare\nRUN --mount=type=cache,target=/ x", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --mount=type=cache,target=/ x",
+            &expect![[r#"
             error: a mount cannot hide the whole file system: its target is `/`
              --> Dockerfile:2:13
               |
             2 | RUN --mount=type=cache,target=/ x
               |             ^^^^^^^^^^^^^^^^^^^
-        "#]]);
-        check_error("FROM bare\nRUN --mount=type=cache x", expect![[r#"
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --mount=type=cache x",
+            &expect![[r#"
             error: the mount has no target
              --> Dockerfile:2:13
               |
             2 | RUN --mount=type=cache x
               |             ^^^^^^^^^^
             hint: add `target=/path`
-        "#]]);
+        "#]],
+        );
     }
 }
 
@@ -1026,7 +1207,8 @@ fn a_plan_without_bases_can_be_shown() {
         image
           env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
           workdir /
-    "#]].assert_eq(&shown(&graph));
+    "#]]
+    .assert_eq(&shown(&graph));
 }
 
 #[test]
@@ -1049,7 +1231,9 @@ CMD ["python", "app.py"]
 "#,
     );
     options.labels.insert("team".to_owned(), "ml".to_owned());
-    check_with(&options, expect![[r#"
+    check_with(
+        &options,
+        &expect![[r#"
         stage build
           from base:latest
            1 WORKDIR /app
@@ -1076,5 +1260,6 @@ CMD ["python", "app.py"]
           expose 8000/tcp
           label l=1
           label team=ml
-    "#]]);
+    "#]],
+    );
 }

@@ -1,10 +1,12 @@
 //! Steps as containers of the runtime.
 
-use corten_diag::Stream;
-use corten_runtime::network::resolv::{self, HostResolver};
+use std::fmt;
+use std::sync::Once;
+
+use corten_diag::{Event, Reporter, Stream};
 use corten_runtime::{
     BindMount, ContainerSpec, Exit, HostFacts, HostFiles, Io, Limit, Mount, Network, Rootfs, Stdin,
-    TmpfsMount, network,
+    TmpfsMount,
 };
 
 use super::{ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
@@ -13,21 +15,48 @@ use crate::traits::Executor;
 /// The name that every step has, so that it cannot tell one machine from another.
 const HOSTNAME: &str = "build";
 
-/// Where the helper programs of a network without root are.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// Runs steps as containers.
-#[derive(Debug, Default)]
-pub struct RuntimeExecutor;
+pub struct RuntimeExecutor<'a> {
+    reporter: &'a dyn Reporter,
+    told_of_network: Once,
+}
 
-impl Executor for RuntimeExecutor {
+impl fmt::Debug for RuntimeExecutor<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RuntimeExecutor").finish_non_exhaustive()
+    }
+}
+
+impl<'a> RuntimeExecutor<'a> {
+    pub fn new(reporter: &'a dyn Reporter) -> Self {
+        Self { reporter, told_of_network: Once::new() }
+    }
+
+    /// Where an ordinary user cannot have a network of their own, steps use the host's: a build
+    /// without any network would be of no use. It is always said.
+    fn network(&self, wanted: Network, facts: &HostFacts) -> Network {
+        if wanted != Network::Default {
+            return wanted;
+        }
+        let Err(reason) = facts.default_network() else { return wanted };
+        self.told_of_network.call_once(|| {
+            self.reporter.report(Event::Warning(format!(
+                "RUN steps use the host's network, since they cannot have their own: {reason}"
+            )));
+        });
+        Network::Host
+    }
+}
+
+impl Executor for RuntimeExecutor<'_> {
     fn run(
         &self,
         step: &RunStep,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<RunOutcome, ExecError> {
         let facts = HostFacts::gather()?;
-        let plan = corten_runtime::plan(&spec(step)?, &facts)?;
+        let network = self.network(step.network, &facts);
+        let plan = corten_runtime::plan(&spec(step, network)?, &facts)?;
         let mut io = Io::callback(output);
         io.cancelled = Some(&step.cancelled);
         let outcome = corten_runtime::run(&plan, io)?;
@@ -46,7 +75,7 @@ impl Executor for RuntimeExecutor {
 }
 
 /// The container of a step; its written directory is the layer to be.
-fn spec(step: &RunStep) -> Result<ContainerSpec, ExecError> {
+fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     let rootfs = Rootfs::layered(step.lowers.clone(), step.upper.clone(), step.work.clone());
     let mut spec = ContainerSpec::new(step.id.clone(), rootfs, step.args.clone());
     spec.env = step.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -56,12 +85,12 @@ fn spec(step: &RunStep) -> Result<ContainerSpec, ExecError> {
     spec.additional_gids.clone_from(&step.additional_gids);
     spec.stdin = Stdin::Null;
     spec.hostname = Some(HOSTNAME.to_owned());
-    spec.network = step.network;
+    spec.network = network;
     spec.mounts = step.mounts.iter().map(mount).collect();
     spec.resources.memory_bytes = step.limits.memory_bytes.map(Limit::required);
     spec.resources.cpu_millis = step.limits.cpu_millis.map(Limit::required);
     spec.resources.pids = step.limits.pids.map(Limit::required);
-    spec.host_files = host_files(step.network)?;
+    spec.host_files = HostFiles::for_container(&spec)?;
     Ok(spec)
 }
 
@@ -82,15 +111,4 @@ fn mount(mount: &StepMount) -> Mount {
             noexec: false,
         }),
     }
-}
-
-/// The name servers of the host, and names for the step itself.
-fn host_files(network: Network) -> Result<HostFiles, ExecError> {
-    let helper = network::helper_nameserver(SEARCH_PATH.as_ref());
-    let resolv_conf = resolv::plan_resolv_conf(network, &HostResolver::read()?, helper);
-    Ok(HostFiles {
-        resolv_conf: Some(resolv_conf.text),
-        hosts: Some(resolv::hosts_file(HOSTNAME, None, &[])),
-        hostname: Some(format!("{HOSTNAME}\n")),
-    })
 }

@@ -60,7 +60,8 @@ pub(crate) fn prepare(execution: &Execution<'_>, op: &RunOp) -> Result<Prepared,
         prepared.mount(execution, mount, index)?;
     }
     if let Some(script) = &op.script {
-        let path = prepared.staged_file(execution, &script.name, script.content.as_bytes(), 0o755)?;
+        let path =
+            prepared.staged_file(execution, &script.name, script.content.as_bytes(), 0o755)?;
         let target = Path::new(SCRIPT_DIRECTORY).join(&script.name);
         prepared.bind(target, path, true);
     }
@@ -105,7 +106,7 @@ impl Prepared {
         writable: bool,
         index: usize,
     ) -> Result<PathBuf, StepError> {
-        if !writable && let Some(path) = as_it_is(execution, input, source, index)? {
+        if !writable && let Some(path) = as_it_is(execution, mount, input, source, index)? {
             return Ok(path);
         }
         let staging = execution.tools.store.stage()?;
@@ -125,7 +126,8 @@ impl Prepared {
         mount: &RunMount,
         index: usize,
     ) -> Result<(), StepError> {
-        let RunMountKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = &mount.kind else {
+        let RunMountKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = &mount.kind
+        else {
             return Ok(());
         };
         let root = cache_root(execution);
@@ -223,29 +225,35 @@ impl Prepared {
 /// the ignore file hides nothing of it, in a stage where one layer alone has it.
 fn as_it_is(
     execution: &Execution<'_>,
+    mount: &RunMount,
     input: &Input,
     source: &str,
     index: usize,
 ) -> Result<Option<PathBuf>, StepError> {
     if let Some(context) = execution.contexts.get(input) {
-        let found = found_in(execution, context, input, source)?;
+        let found = found_in(execution, mount, context, input, source)?;
         return Ok((!context.hides_below(&found)?).then(|| found.host_path()));
     }
-    let Some(output) = execution.inputs.get(index).and_then(Option::as_ref) else { return Ok(None) };
+    let Some(output) = execution.inputs.get(index).and_then(Option::as_ref) else {
+        return Ok(None);
+    };
     let files = output.files()?;
-    let found = found_in(execution, files, input, source)?;
+    let found = found_in(execution, mount, files, input, source)?;
     Ok(files.alone(&found)?)
 }
 
 fn found_in(
     execution: &Execution<'_>,
+    mount: &RunMount,
     files: &dyn Files,
     input: &Input,
     source: &str,
 ) -> Result<Found, StepError> {
     crate::files::resolve(files, source.as_bytes(), true)?.ok_or_else(|| StepError::MountSource {
-        source_path: source.to_owned(),
+        path: source.to_owned(),
         input: execution.graph.input_name(input),
+        near: crate::files::near(files, source.as_bytes()),
+        span: mount.span,
     })
 }
 
@@ -321,8 +329,8 @@ fn set_owner(path: &Path, uid: u32, gid: u32) -> Result<(), CopyError> {
     if (uid, gid) == (0, 0) {
         return Ok(());
     }
-    let changed: Result<(), IoError> =
-        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(at("change the owner of", path));
+    let changed: Result<(), IoError> = std::os::unix::fs::chown(path, Some(uid), Some(gid))
+        .map_err(at("change the owner of", path));
     changed.map_err(|source| CopyError::SetOwner {
         path: TreePath::clean(b"").unwrap_or_else(|_| TreePath::root()),
         uid,

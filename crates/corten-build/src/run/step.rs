@@ -8,10 +8,11 @@ use corten_diag::{Event, StepId};
 use corten_oci::tree::TreePath;
 use corten_runtime::user::{self, User};
 use corten_store::{Layer, Staging};
+use corten_sys::error::at;
 use corten_sys::file;
 
 use super::mounts::{self, Prepared};
-use super::{RunStep, StepLimits, tidy};
+use super::{RunStep, StepLimits, StepMountKind, tidy};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
 use crate::diagnose::{StepError, Tail};
@@ -43,7 +44,7 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Layer, StepEr
     let user = user::resolve(&databases.passwd, &databases.group, &op.user)?;
     make_cwd(execution, op, &staging)?;
     let prepared = mounts::prepare(execution, op)?;
-    let step = make_step(execution, op, &staging, &user, &prepared);
+    let step = make_step(execution, op, &staging, &user, &prepared)?;
     let mut tail = Tail::default();
     let number = StepId(execution.step.number);
     let outcome = execution.tools.executor.run(&step, &mut |stream, bytes| {
@@ -78,9 +79,16 @@ fn make_step(
     staging: &Staging,
     user: &User,
     prepared: &Prepared,
-) -> RunStep {
+) -> Result<RunStep, StepError> {
     let options = &execution.options.run;
-    RunStep {
+    let mut mounts = prepared.mounts.clone();
+    for mount in &mut mounts {
+        if let StepMountKind::Bind { source, .. } = &mut mount.kind {
+            *source = absolute(source)?;
+        }
+    }
+    let lowers = corten_store::overlay_lowers(&execution.below.layers);
+    Ok(RunStep {
         id: format!("build-{}", corten_sys::random::name()),
         args: op.args.clone(),
         env: environment(execution, op, user, prepared),
@@ -89,17 +97,23 @@ fn make_step(
         gid: user.gid,
         additional_gids: user.additional_gids.clone(),
         network: op.network,
-        mounts: prepared.mounts.clone(),
-        lowers: execution.below.layers.iter().rev().map(|layer| layer.path.clone()).collect(),
-        upper: staging.tree().to_owned(),
-        work: staging.work().to_owned(),
+        mounts,
+        lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        upper: absolute(staging.tree())?,
+        work: absolute(staging.work())?,
         limits: StepLimits {
             memory_bytes: options.memory_bytes,
             cpu_millis: options.cpu_millis,
             pids: options.pids,
         },
         cancelled: Arc::clone(execution.cancelled),
-    }
+    })
+}
+
+/// A path of the host that means the same in every directory: contexts and stores may be given by a
+/// relative one.
+fn absolute(path: &Path) -> Result<PathBuf, StepError> {
+    Ok(std::path::absolute(path).map_err(at("resolve", path)).map_err(CopyError::from)?)
 }
 
 /// The environment: what the Dockerfile says, and what programs need without the image having it.

@@ -26,7 +26,7 @@ use crate::files::{Files, as_path};
 /// - what `dpkg`, `update-alternatives` and `apt` did when, also told by the package database;
 /// - `apt`'s binary caches, made from its lists whenever they are missing;
 /// - the backup that `debconf` and `dpkg` make of a database before they write it.
-pub const SCRUBBED: [&str; 14] = [
+pub(crate) const SCRUBBED: [&str; 14] = [
     "var/cache/ldconfig/aux-cache",
     "var/log/dpkg.log",
     "var/log/alternatives.log",
@@ -93,7 +93,9 @@ fn remove_mount_point(root: &Root, below: &dyn Files, path: &TreePath) -> Result
     let mut parent = path.parent();
     while let Some(directory) = parent.filter(|directory| !directory.is_root()) {
         let Some(stat) = stat(root, &directory).map_err(CopyError::from)? else { break };
-        if stat.kind != FileKind::Directory || !is_empty(root, &directory).map_err(CopyError::from)? {
+        if stat.kind != FileKind::Directory
+            || !is_empty(root, &directory).map_err(CopyError::from)?
+        {
             break;
         }
         // A directory that the image has too says nothing new if only its time differs.
@@ -124,9 +126,7 @@ fn scrub(root: &Root, path: &TreePath) -> Result<(), StepError> {
 }
 
 fn stat(root: &Root, path: &TreePath) -> Result<Option<Stat>, IoError> {
-    let stat = root
-        .parent(as_path(path), Resolve::NoLinks)
-        .and_then(|(dir, name)| dir.stat(name));
+    let stat = root.parent(as_path(path), Resolve::NoLinks).and_then(|(dir, name)| dir.stat(name));
     match stat {
         Ok(stat) => Ok(Some(stat)),
         Err(error) if is_absent(&error) => Ok(None),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use corten_diag::{Collect, Event, Outcome, Stream, render};
 use corten_oci::image::{ContainerConfig, History, ImageConfig, RootFs};
@@ -33,10 +33,19 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::on(|_| ())
+    }
+
+    /// A world on a disk that is made ready: the directory of the store is empty then.
+    pub(super) fn on(prepare: impl FnOnce(&Path)) -> Self {
         let temp = TempDir::new();
         file::create_dir(&temp.path().join("context"), 0o755).unwrap();
-        let store = Store::open(&StoreOptions::new(temp.path().join("store"))).unwrap();
-        let world = Self { temp, store, executor: Pretender::default(), reporter: Collect::default() };
+        let root = temp.path().join("store");
+        file::create_dir(&root, 0o700).unwrap();
+        prepare(&root);
+        let store = Store::open(&StoreOptions::new(root)).unwrap();
+        let world =
+            Self { temp, store, executor: Pretender::default(), reporter: Collect::default() };
         world.make_base();
         world
     }
@@ -59,7 +68,12 @@ impl World {
     }
 
     /// An image of one layer.
-    pub(super) fn make_image(&self, name: &str, files: &[(&str, &str)], config: &ContainerConfig) -> Image {
+    pub(super) fn make_image(
+        &self,
+        name: &str,
+        files: &[(&str, &str)],
+        config: &ContainerConfig,
+    ) -> Image {
         let staging = self.store.stage().unwrap();
         for (path, content) in files {
             put(staging.tree(), path, content);
@@ -165,7 +179,7 @@ pub(super) struct Pretender {
     pub(super) ran: Mutex<Vec<String>>,
     pub(super) steps: Mutex<Vec<RunStep>>,
     /// Called for each step before its commands.
-    pub(super) hook: Mutex<Option<Box<Action>>>,
+    pub(super) hook: Mutex<Option<Arc<Action>>>,
 }
 
 impl Executor for Pretender {
@@ -177,7 +191,8 @@ impl Executor for Pretender {
         let command = step.args.last().cloned().unwrap_or_default();
         self.ran.lock().unwrap().push(command.clone());
         self.steps.lock().unwrap().push(step.clone());
-        if let Some(hook) = &*self.hook.lock().unwrap() {
+        let hook = self.hook.lock().unwrap().clone();
+        if let Some(hook) = hook {
             let outcome = hook(step, output);
             if outcome.code != 0 {
                 return Ok(outcome);
@@ -189,12 +204,18 @@ impl Executor for Pretender {
             let rest = words.next().unwrap_or("");
             match verb {
                 "write" => put(&step.upper, path.trim_start_matches('/'), rest),
-                "mkdir" => file::create_dirs(&step.upper.join(path.trim_start_matches('/')), 0o755).unwrap(),
+                "mkdir" => file::create_dirs(&step.upper.join(path.trim_start_matches('/')), 0o755)
+                    .unwrap(),
                 "echo" => output(Stream::Stdout, format!("{path} {rest}\n").as_bytes()),
                 "fail" => return Ok(RunOutcome::exited(path.parse().unwrap())),
                 "oom" => {
-                    let memory = OutOfMemory { limit_bytes: Some(64 << 20), peak_bytes: Some(64 << 20) };
-                    return Ok(RunOutcome { code: 137, signal: Some(9), out_of_memory: Some(memory) });
+                    let memory =
+                        OutOfMemory { limit_bytes: Some(64 << 20), peak_bytes: Some(64 << 20) };
+                    return Ok(RunOutcome {
+                        code: 137,
+                        signal: Some(9),
+                        out_of_memory: Some(memory),
+                    });
                 }
                 _ => {}
             }

@@ -8,6 +8,9 @@ use crate::ast::Directives;
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     done: bool,
+    /// A directive had blanks before it. It counts, but no `syntax` or `check` from there on does,
+    /// since those two are looked for in a stricter way.
+    indented: bool,
     seen: Vec<&'static str>,
 }
 
@@ -22,7 +25,7 @@ struct Found<'a> {
 const NAMES: [&str; 3] = ["syntax", "escape", "check"];
 
 impl Reader {
-    /// Reads a line without the blanks before it; whether it is a directive.
+    /// Reads a line; whether it is a directive.
     pub(super) fn line(
         &mut self,
         line: &str,
@@ -33,6 +36,9 @@ impl Reader {
         if self.done {
             return false;
         }
+        let stripped = line.trim_start();
+        self.indented |= stripped.len() < line.len();
+        let (start, line) = (start + line.len() - stripped.len(), stripped);
         let Some(found) = find(line) else {
             self.done = true;
             return false;
@@ -56,6 +62,7 @@ impl Reader {
                     diagnostics.push(Diagnostic::error(message).at(span).with_hint(hint));
                 }
             },
+            _ if self.indented => {}
             "syntax" => directives.syntax = Some(Spanned::new(found.value.to_owned(), span)),
             _ => directives.check = Some(Spanned::new(found.value.to_owned(), span)),
         }

@@ -94,9 +94,9 @@ impl Logical {
         }
         let start = offset(part.start);
         let first = Segment { text: 0, source: span.start };
-        let later = self.segments.iter().filter(|segment| {
-            (segment.text as usize) > part.start && (segment.text as usize) < part.end
-        });
+        let from = self.segments.partition_point(|segment| segment.text as usize <= part.start);
+        let to = self.segments.partition_point(|segment| (segment.text as usize) < part.end);
+        let later = self.segments[from..to.max(from)].iter();
         let later =
             later.map(|segment| Segment { text: segment.text - start, source: segment.source });
         Word { text, span, segments: std::iter::once(first).chain(later).collect() }

@@ -74,12 +74,12 @@ impl Parser<'_> {
         let start = line.end - stripped.len();
         self.token(TokenKind::Whitespace, line.start, start);
         if stripped.starts_with('#') {
-            self.comment(stripped, start);
+            self.comment(text, line.start);
             self.token(TokenKind::Whitespace, line.end, line.next);
         } else {
             // Whatever stands here, no directive can follow.
             let (directives, diagnostics) = (&mut self.out.directives, &mut self.out.diagnostics);
-            self.directives.line(stripped, start, directives, diagnostics);
+            self.directives.line(text, line.start, directives, diagnostics);
             if stripped.is_empty() {
                 self.token(TokenKind::Whitespace, line.end, line.next);
             } else {
@@ -93,23 +93,22 @@ impl Parser<'_> {
         push_token(&mut self.out.tokens, Token { kind, span });
     }
 
-    /// Reads a line that begins with `#`.
-    fn comment(&mut self, text: &str, start: usize) {
+    /// Reads a line whose first character that is no blank is `#`.
+    fn comment(&mut self, line: &str, line_start: usize) {
+        let text = line.trim_start();
+        let start = line_start + line.len() - text.len();
         let (directives, diagnostics) = (&mut self.out.directives, &mut self.out.diagnostics);
-        if self.directives.line(text, start, directives, diagnostics) {
+        if self.directives.line(line, line_start, directives, diagnostics) {
             self.token(TokenKind::Directive, start, start + text.len());
             return;
         }
         self.token(TokenKind::Comment, start, start + text.len());
-        let body = text.trim_start_matches('#').trim();
-        let at = start + text.find(body).unwrap_or_default();
-        if text[1..].trim().is_empty() {
+        let body = text[1..].trim();
+        if body.is_empty() {
             self.comments.clear();
         } else {
-            let body = text[1..].trim();
-            let at = at.min(start + (text.len() - text[1..].trim_start().len()));
-            let span = Span::from_offsets(at, at + body.len());
-            self.comments.push(Word::plain(body, span));
+            let at = start + text.len() - text[1..].trim_start().len();
+            self.comments.push(Word::plain(body, Span::from_offsets(at, at + body.len())));
         }
     }
 

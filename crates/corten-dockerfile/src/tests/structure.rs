@@ -37,6 +37,15 @@ fn syntax_and_check_may_follow_a_shebang() {
 }
 
 #[test]
+fn an_indented_directive_sets_the_escape_only() {
+    let file = parse(" # escape=`\n# syntax=a\nRUN c `\n d\n");
+    assert_eq!(file.directives.escape_char(), '`');
+    assert!(file.directives.syntax.is_none());
+    assert_eq!(file.instructions.len(), 1);
+    assert!(parse(" # syntax=a\n# check=b\nRUN c\n").directives.check.is_none());
+}
+
+#[test]
 fn comments_before_an_instruction_belong_to_it() {
     let text = "# gone\n#\n# one\n\n#two \nARG a\nARG b\n";
     let file = parse(text);

@@ -65,7 +65,7 @@ impl<'a> Builder<'a> {
     /// - kernel settings before `/proc/sys` is read-only;
     /// - capabilities and filter last, since everything above needs more.
     pub(super) fn steps(mut self, limits: &Limits) -> Result<Vec<Step>, PlanError> {
-        if self.identity != Identity::Callers {
+        if self.identity.has_namespace() {
             self.steps.push(Step::BecomeRoot);
         }
         self.steps.extend([Step::SeparateMounts, Step::SwapRoot]);
@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
     }
 
     fn owns_host_network(&self) -> bool {
-        self.identity == Identity::Callers && !self.facts.is_rootless()
+        self.identity == Identity::Callers
     }
 
     fn devices(&mut self) -> Result<(), PlanError> {

@@ -10,8 +10,10 @@ use crate::steps::IdMaps;
 /// The container's ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity<'a> {
-    /// Those of the caller; no user namespace.
+    /// Those of the caller, root of the machine; no user namespace.
     Callers,
+    /// Those of the caller, root of a user namespace that has these ids; none below it.
+    CallersGiven { users: &'a [IdRange], groups: &'a [IdRange], setgroups: bool },
     /// A range of the host's that belongs to nobody. Files keep their owners on disk and are shown
     /// under the container's ids by mapped mounts.
     Shifted { first: u32, count: u32 },
@@ -22,7 +24,10 @@ pub(super) enum Identity<'a> {
 impl<'a> Identity<'a> {
     pub(super) fn of(spec: &ContainerSpec, facts: &'a HostFacts) -> Self {
         match (&facts.ids, spec.user_namespace) {
-            (_, UserNamespace::Host) => Self::Callers,
+            (Ids::Shift { .. }, UserNamespace::Host) => Self::Callers,
+            (Ids::Given { users, groups, setgroups }, UserNamespace::Host) => {
+                Self::CallersGiven { users, groups, setgroups: *setgroups }
+            }
             (Ids::Shift { first, count }, UserNamespace::Auto) => {
                 Self::Shifted { first: *first, count: *count }
             }
@@ -32,6 +37,11 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// Returns true if the container has a user namespace of its own.
+    pub(super) fn has_namespace(self) -> bool {
+        matches!(self, Self::Shifted { .. } | Self::Nested { .. })
+    }
+
     /// Returns true if files must be shown under other owners than they have.
     pub(super) fn maps_owners(self) -> bool {
         matches!(self, Self::Shifted { .. })
@@ -39,12 +49,15 @@ impl<'a> Identity<'a> {
 
     /// Returns true if supplementary groups can be set.
     pub(super) fn may_set_groups(self) -> bool {
-        !matches!(self, Self::Nested { setgroups: false, .. })
+        !matches!(
+            self,
+            Self::Nested { setgroups: false, .. } | Self::CallersGiven { setgroups: false, .. }
+        )
     }
 
     pub(super) fn maps(self) -> Option<IdMaps> {
         match self {
-            Self::Callers => None,
+            Self::Callers | Self::CallersGiven { .. } => None,
             Self::Shifted { first, count } => {
                 let map = format_map(&[IdRange { first: 0, outside: first, count }]);
                 Some(IdMaps { users: map.clone(), groups: map })
@@ -62,7 +75,7 @@ impl<'a> Identity<'a> {
     /// Returns a user and group of the container as the caller sees them.
     pub(super) fn outside(self, uid: u32, gid: u32) -> (u32, u32) {
         match self {
-            Self::Callers | Self::Nested { .. } => (uid, gid),
+            Self::Callers | Self::CallersGiven { .. } | Self::Nested { .. } => (uid, gid),
             Self::Shifted { first, .. } => (first.saturating_add(uid), first.saturating_add(gid)),
         }
     }
@@ -71,7 +84,9 @@ impl<'a> Identity<'a> {
         match self {
             Self::Callers => true,
             Self::Shifted { count, .. } => gid < count,
-            Self::Nested { groups, .. } => contains(groups, gid),
+            Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
+                contains(groups, gid)
+            }
         }
     }
 
@@ -80,7 +95,7 @@ impl<'a> Identity<'a> {
         match self {
             Self::Callers => i32::MAX.cast_unsigned(),
             Self::Shifted { count, .. } => count.saturating_sub(1),
-            Self::Nested { groups, .. } => {
+            Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
                 let mut end = 0;
                 for range in groups {
                     if range.first == end {
@@ -97,7 +112,9 @@ impl<'a> Identity<'a> {
         let has_user = match self {
             Self::Callers => true,
             Self::Shifted { count, .. } => spec.uid < count,
-            Self::Nested { users, .. } => contains(users, spec.uid),
+            Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
+                contains(users, spec.uid)
+            }
         };
         let refuse = |what, id| PlanError::UnmappedId { what, id, available: self.available() };
         if !has_user {
@@ -114,7 +131,9 @@ impl<'a> Identity<'a> {
         match self {
             Self::Callers => u64::from(u32::MAX),
             Self::Shifted { count, .. } => u64::from(count),
-            Self::Nested { users, .. } => users.iter().map(|range| u64::from(range.count)).sum(),
+            Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
+                users.iter().map(|range| u64::from(range.count)).sum()
+            }
         }
     }
 }

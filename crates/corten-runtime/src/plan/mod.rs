@@ -136,7 +136,7 @@ fn namespaces(spec: &ContainerSpec, identity: Identity<'_>, cgroup: &CgroupPlan)
         // Else it is made later, when the process is in its group.
         wanted |= namespace::CGROUP;
     }
-    if identity != Identity::Callers {
+    if identity.has_namespace() {
         wanted |= namespace::USER;
     }
     wanted
@@ -155,7 +155,7 @@ fn limit_processes(
 ) -> (ContainerSpec, Option<u64>) {
     let mut spec = spec.clone();
     let Some(Limit { value, required }) = spec.resources.pids else { return (spec, None) };
-    let counted = identity != Identity::Callers && facts.kernel_at_least(5, 14);
+    let counted = identity.has_namespace() && facts.kernel_at_least(5, 14);
     let grouped = match &facts.cgroups {
         CgroupFacts::None => false,
         CgroupFacts::V1 { controllers } => controllers.get("pids").is_some_and(|c| c.writable),

@@ -57,6 +57,8 @@ pub(super) struct Session<'a, 'io> {
     alive: Option<OwnedFd>,
     signals: Option<SignalReader>,
     child: Option<(u32, PidFd)>,
+    /// The helper went away before the program could run.
+    is_lost: bool,
     relays: Vec<Relay>,
     terminal: Option<OwnedFd>,
     network: Option<Attachment>,
@@ -94,6 +96,7 @@ impl<'a, 'io> Session<'a, 'io> {
             network: None,
             created: Vec::new(),
             failure: None,
+            is_lost: false,
             interrupted: None,
             requests: 0,
         };
@@ -219,7 +222,8 @@ impl<'a, 'io> Session<'a, 'io> {
         let Some((report, fds)) = report else {
             // Every step has succeeded and the program runs; or the helper is gone.
             self.control = None;
-            return if self.child.is_some() { Ok(()) } else { Err(RunError::HelperLost) };
+            let runs = self.child.is_some() && !self.is_lost;
+            return if runs { Ok(()) } else { Err(RunError::HelperLost) };
         };
         match report {
             Report::Started { pid } => {
@@ -247,14 +251,24 @@ impl<'a, 'io> Session<'a, 'io> {
     }
 
     /// Gives the container its network, then its word to go on, if it waits for one.
+    ///
+    /// A container that has failed meanwhile does not take the word; its report of that comes next.
     fn attach_network(&mut self) -> Result<(), RunError> {
         if self.plan.network.is_attached() {
             self.network = Some(self.attachment()?);
         }
         let waits = self.plan.helper.container.contains(&Step::AwaitCaller);
         match &self.control {
-            Some(control) if waits => socket::send(control.as_fd(), GO, &[])
-                .map_err(|source| RunError::Start { attempt: "let the container go on", source }),
+            Some(control) if waits => match socket::send(control.as_fd(), GO, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.is_lost = true;
+                    Ok(())
+                }
+                sent => sent.map_err(|source| {
+                    let attempt = "let the container go on";
+                    RunError::Start { attempt, source }
+                }),
+            },
             _ => Ok(()),
         }
     }

@@ -127,7 +127,7 @@ impl Files {
         let whole = Section { file: file.clone(), offset: 0, left: size };
         let mut reader = Reader::new(BufReader::with_capacity(BUFFER_BYTES, whole));
         let mut entries = BTreeMap::new();
-        while let Some(header) = reader.next_entry()? {
+        while let Some(header) = reader.next_entry().map_err(StoreError::ArchiveTar)? {
             let path = TreePath::clean(&header.path)?;
             let entry = match header.kind {
                 EntryKind::File { size } if header.sparse.is_none() => {

@@ -78,7 +78,8 @@ pub fn load_directory(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<Vec<Loaded>, StoreError> {
-    store.run(|_| Loader { store, files: Files::in_directory(path)?, options }.all())
+    let files = Files::in_directory(path)?;
+    store.run(|_| Loader { store, files, options }.all())
 }
 
 /// Copies the archive, decompressed, into a file that can be read in any order.

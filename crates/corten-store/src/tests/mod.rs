@@ -2,6 +2,7 @@
 
 mod blobs;
 mod crash;
+mod durability;
 mod format;
 mod gc;
 mod images;
@@ -22,7 +23,8 @@ use corten_oci::image::{ImageConfig, RootFs};
 use corten_oci::tar::{EntryKind, Reader};
 use corten_sys::clock::{FixedClock, Timestamp};
 use corten_sys::file;
-use corten_sys::fs::{Fs, RealFs};
+use corten_sys::fs::Fs;
+use corten_testkit::fault::FaultFs;
 
 use crate::{Host, Image, Layer, Seal, Staging, Store, StoreOptions};
 
@@ -55,7 +57,7 @@ impl Scratch {
     }
 
     fn store(&self) -> Store {
-        Store::open_on(&self.options(), host(Arc::new(RealFs))).unwrap()
+        self.store_on(Arc::new(FaultFs::counting()))
     }
 
     fn store_on(&self, fs: Arc<dyn Fs>) -> Store {
@@ -63,7 +65,8 @@ impl Scratch {
     }
 
     fn store_after_boot(&self, boot_id: &str) -> Store {
-        let host = Host { boot_id: boot_id.to_owned(), ..host(Arc::new(RealFs)) };
+        let fs = Arc::new(FaultFs::counting());
+        let host = Host { boot_id: boot_id.to_owned(), ..host(fs) };
         Store::open_on(&self.options(), host).unwrap()
     }
 }

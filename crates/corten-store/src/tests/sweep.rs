@@ -156,7 +156,7 @@ fn a_small_layer() {
         run: |store| commit_files(store, FILES).map(drop),
         is_there: |store| layer_is_there(store, diff_id_of(FILES)),
     };
-    check(&operation, &expect_test::expect!["22"]);
+    check(&operation, &expect_test::expect!["15"]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_large_layer() {
             layer_is_there(store, run(&scratch.store()).unwrap())
         },
     };
-    check(&operation, &expect_test::expect!["27"]);
+    check(&operation, &expect_test::expect!["24"]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn an_imported_layer() {
             true
         },
     };
-    check(&operation, &expect_test::expect!["30"]);
+    check(&operation, &expect_test::expect!["22"]);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_step_and_a_cache() {
             store.step(&key).unwrap().is_some() && cached.is_some()
         },
     };
-    check(&operation, &expect_test::expect!["14"]);
+    check(&operation, &expect_test::expect!["11"]);
 }
 
 #[test]

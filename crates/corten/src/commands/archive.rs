@@ -113,6 +113,8 @@ pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, 
             archive::load(&store, &mut stdin, &options)?
         }
     };
+    // What came from elsewhere cannot be made again here: it is on the disk before that is told.
+    store.settle()?;
     for named in &loaded {
         for reference in &named.references {
             context.ui.line(&format!("Loaded image: {}", reference.familiar()));

@@ -57,6 +57,7 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
     if let Some(path) = &arguments.lock_out {
         corten_sys::file::write_atomic(path, lock.to_text().as_bytes(), 0o644)?;
     }
+    store.settle()?;
     if arguments.quiet {
         context.ui.line(&image.id.to_string());
         return Ok(ExitCode::SUCCESS);

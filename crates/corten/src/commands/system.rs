@@ -83,12 +83,19 @@ fn fsck(context: &Context, arguments: &FsckArgs) -> Result<ExitCode, CliError> {
             "schema": "corten.system-fsck/1",
             "checked": checked,
             "problems": problems,
+            "lost": report.lost,
             "repaired": arguments.repair,
         });
         context.ui.line(&format!("{document:#}"));
     } else {
         for problem in &report.problems {
             context.ui.line(&problem.to_string());
+        }
+        if report.lost > 0 {
+            context.ui.note(&format!(
+                "{} layers did not survive a loss of power; they are made again when needed",
+                report.lost
+            ));
         }
         let verdict = match (report.problems.len(), arguments.repair) {
             (0, _) => "the store is whole".to_owned(),

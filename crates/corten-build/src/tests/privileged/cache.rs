@@ -29,7 +29,8 @@ fn a_second_build_does_nothing_and_gives_the_same_image() {
         done   RUN write /lib installed
         done   COPY src src
         done   RUN write /app/compiled yes
-    "#]].assert_eq(&world.outcomes());
+    "#]]
+    .assert_eq(&world.outcomes());
     assert_eq!(world.ran(), ["write /lib installed", "write /app/compiled yes"]);
     let second = world.build(APP);
     assert_eq!(first, second);
@@ -40,7 +41,8 @@ fn a_second_build_does_nothing_and_gives_the_same_image() {
         cached RUN write /lib installed
         cached COPY src src
         cached RUN write /app/compiled yes
-    "#]].assert_eq(&world.outcomes());
+    "#]]
+    .assert_eq(&world.outcomes());
 }
 
 #[test]
@@ -61,7 +63,8 @@ fn a_changed_file_is_only_for_the_steps_after_it() {
         cached RUN write /lib installed
         done   COPY src src
         done   RUN write /app/compiled yes
-    "#]].assert_eq(&world.outcomes());
+    "#]]
+    .assert_eq(&world.outcomes());
 }
 
 #[test]
@@ -184,11 +187,12 @@ fn a_result_that_did_not_change_keeps_what_follows() {
     assert_eq!(first, second);
     assert_eq!(world.ran(), ["write /out same"]);
     expect![[r#"
-        done   COPY requirements.txt /tmp/
-        done   RUN write /out same
-        cached COPY --from=0 /out /out
-        cached RUN after
-    "#]].assert_eq(&world.outcomes());
+        done   [0] COPY requirements.txt /tmp/
+        done   [0] RUN write /out same
+        cached [1] COPY --from=0 /out /out
+        cached [1] RUN after
+    "#]]
+    .assert_eq(&world.outcomes());
     // And the new builder is known as well.
     world.build(text);
     assert!(world.ran().is_empty());
@@ -198,7 +202,7 @@ fn a_result_that_did_not_change_keeps_what_follows() {
 fn a_stage_that_files_come_from_is_not_needed_when_the_copy_is_known() {
     require!(Need::Root);
     let world = app();
-    let text = "FROM base AS build\nRUN write /out 1\nFROM base\nCOPY --from=build /out /out\n";
+    let text = "FROM base AS build\nRUN write /out 1\nFROM base\nCOPY --from=build /out /copied\n";
     let first = world.build(text);
     world.outcomes();
     // The builder's layer is forgotten, as after a collection.
@@ -232,7 +236,8 @@ fn a_linked_copy_does_not_depend_on_what_is_below() {
     expect![[r#"
         done   RUN write /x 2
         cached COPY --link src /src
-    "#]].assert_eq(&world.outcomes());
+    "#]]
+    .assert_eq(&world.outcomes());
 }
 
 #[test]

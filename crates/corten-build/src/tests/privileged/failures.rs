@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 
 use crate::tests::world::{World, told};
 
-fn check(world: &World, text: &str, expected: Expect) {
+fn check(world: &World, text: &str, expected: &Expect) {
     expected.assert_eq(&told(&world.try_build(text).unwrap_err()));
 }
 
@@ -16,13 +16,18 @@ fn a_missing_file_is_told_with_the_near_one() {
     require!(Need::Root);
     let world = World::new();
     world.write("requirements.txt", "");
-    check(&world, "FROM base\nRUN long\nCOPY app.py requirement.txt /app/\n", expect![[r#"
-        error: failed to find `app.py` in the build context
+    check(
+        &world,
+        "FROM base\nRUN long\nCOPY requirement.txt /app/\n",
+        &expect![[r#"
+        error: failed to find `requirement.txt` in the build context
          --> Dockerfile:3:6
           |
-        3 | COPY app.py requirement.txt /app/
-          |      ^^^^^^
-    "#]]);
+        3 | COPY requirement.txt /app/
+          |      ^^^^^^^^^^^^^^^
+        hint: did you mean `requirements.txt`?
+    "#]],
+    );
     assert!(world.ran().is_empty(), "nothing is run before all files are known to be there");
 }
 
@@ -30,18 +35,24 @@ fn a_missing_file_is_told_with_the_near_one() {
 fn all_missing_files_are_told_at_once() {
     require!(Need::Root);
     let world = World::new();
-    check(&world, "FROM base\nCOPY a /\nCOPY b /\n", expect![[r#"
-        error: failed to find `a` in the build context
-         --> Dockerfile:2:6
-          |
-        2 | COPY a /
-          |      ^
-        error: failed to find `b` in the build context
-         --> Dockerfile:3:6
-          |
-        3 | COPY b /
-          |      ^
-    "#]]);
+    check(
+        &world,
+        "FROM base\nCOPY a /\nCOPY b /\n",
+        &expect![[r#"
+            error: failed to find `a` in the build context
+             --> Dockerfile:2:6
+              |
+            2 | COPY a /
+              |      ^
+            hint: paths count from the top of the context: name the file as it is called there, or build with another directory
+            error: failed to find `b` in the build context
+             --> Dockerfile:3:6
+              |
+            3 | COPY b /
+              |      ^
+            hint: paths count from the top of the context: name the file as it is called there, or build with another directory
+        "#]],
+    );
 }
 
 #[test]
@@ -50,35 +61,78 @@ fn a_hidden_file_is_told_as_hidden() {
     let world = World::new();
     world.write("secret/key", "");
     world.write(".dockerignore", "secret\n");
-    check(&world, "FROM base\nCOPY secret/key /\n", expect![[r#"
-        error: failed to find `secret/key` in the build context
-         --> Dockerfile:2:6
+    check(
+        &world,
+        "FROM base\nCOPY secret/key /\n",
+        &expect![[r#"
+            error: failed to find `secret/key` in the build context
+             --> Dockerfile:2:6
+              |
+            2 | COPY secret/key /
+              |      ^^^^^^^^^^
+            hint: `secret/key` is there, but `secret` in line 1 of `.dockerignore` hides it: add `!secret/key` below
+        "#]],
+    );
+}
+
+#[test]
+fn a_malformed_ignore_file_is_told_and_nothing_is_copied() {
+    require!(Need::Root);
+    let world = World::new();
+    world.write("secret-1", "");
+    world.write(".dockerignore", "*.md\nsecret-[0-9\n");
+    check(
+        &world,
+        "FROM base\nCOPY . /\n",
+        &expect![[r#"
+        error: malformed pattern `secret-[0-9`
+         --> .dockerignore:2:1
           |
-        2 | COPY secret/key /
-          |      ^^^^^^^^^^
-        hint: `secret/key` is there, but the ignore file hides it from the build
-    "#]]);
+        2 | secret-[0-9
+          | ^^^^^^^^^^^
+        hint: write `\` before a `[`, `]` or `\` that stands for itself
+    "#]],
+    );
+    let mut options = world.options("FROM base\nCOPY . /\n");
+    let (name, text) = ("app.dockerignore".to_owned(), "[".to_owned());
+    options.dockerfile.ignore = Some(crate::IgnoreText { name, text });
+    expect![[r#"
+        error: malformed pattern `[`
+         --> app.dockerignore:1:1
+          |
+        1 | [
+          | ^
+        hint: write `\` before a `[`, `]` or `\` that stands for itself
+    "#]]
+    .assert_eq(&told(&world.build_with(&options).unwrap_err()));
 }
 
 #[test]
 fn a_file_outside_of_the_context_is_told() {
     require!(Need::Root);
     let world = World::new();
-    check(&world, "FROM base\nCOPY ../lib /\n", expect![[r#"
+    check(
+        &world,
+        "FROM base\nCOPY ../lib /\n",
+        &expect![[r#"
         error: failed to find `../lib` in the build context
          --> Dockerfile:2:6
           |
         2 | COPY ../lib /
           |      ^^^^^^
         hint: files outside of the build context cannot be copied: build with a directory above as context
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failed_command_is_told_with_its_output() {
     require!(Need::Root);
     let world = World::new();
-    check(&world, "FROM base\nRUN echo one two; echo three; fail 3\n", expect![[r#"
+    check(
+        &world,
+        "FROM base\nRUN echo one two; echo three; fail 3\n",
+        &expect![[r#"
         error: the command ended with code 3
          --> Dockerfile:2:1
           |
@@ -88,19 +142,28 @@ fn a_failed_command_is_told_with_its_output() {
           = note: its last output:
                   one two
                   three
-    "#]]);
+    "#]],
+    );
     expect![[r#"
         failed RUN echo one two; echo three; fail 3
-    "#]].assert_eq(&world.outcomes());
-    check(&world, "FROM base\nRUN fail 127\n", expect![[r#"
+    "#]]
+    .assert_eq(&world.outcomes());
+    check(
+        &world,
+        "FROM base\nRUN fail 127\n",
+        &expect![[r#"
         error: the command ended with code 127
          --> Dockerfile:2:1
           |
         2 | RUN fail 127
           | ^^^^^^^^^^^^
         hint: 127 means that a program was not found: install it in a step before
-    "#]]);
-    check(&world, "FROM base\nRUN oom\n", expect![[r#"
+    "#]],
+    );
+    check(
+        &world,
+        "FROM base\nRUN oom\n",
+        &expect![[r#"
         error: the command was killed: out of memory
          --> Dockerfile:2:1
           |
@@ -109,7 +172,8 @@ fn a_failed_command_is_told_with_its_output() {
           |
           = note: it used 64 MiB, the limit is 64 MiB
         hint: allow more with `--memory`, or let the step do less at once
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -129,7 +193,7 @@ fn a_failure_in_a_stage_is_told_once_and_in_place() {
     check(
         &world,
         "FROM base AS a\nRUN fail 1\nFROM base\nRUN one\nCOPY --from=a /x /\nRUN never\n",
-        expect![[r#"
+        &expect![[r#"
             error: the command ended with code 1
              --> Dockerfile:2:1
               |
@@ -144,20 +208,53 @@ fn a_failure_in_a_stage_is_told_once_and_in_place() {
 fn a_missing_file_of_a_stage_is_told() {
     require!(Need::Root);
     let world = World::new();
-    check(&world, "FROM base AS a\nFROM base\nCOPY --from=a /nope /\n", expect![[r#"
-        error: failed to find `/nope` in `a`
+    check(
+        &world,
+        "FROM base AS a\nFROM base\nCOPY --from=a /nope /\n",
+        &expect![[r#"
+            error: failed to find `/nope` in `a`
+             --> Dockerfile:3:15
+              |
+            3 | COPY --from=a /nope /
+              |               ^^^^^
+            hint: nothing in `a` has this path: look at what makes it there
+        "#]],
+    );
+    check(
+        &world,
+        "FROM base AS a\nFROM base\nCOPY --from=a /etc/pass /\n",
+        &expect![[r#"
+        error: failed to find `/etc/pass` in `a`
          --> Dockerfile:3:15
           |
-        3 | COPY --from=a /nope /
-          |               ^^^^^
-    "#]]);
-    check(&world, "FROM base\nRUN --mount=type=bind,from=base,source=/nope,target=/x y\n", expect![[r#"
-        error: failed to find `/nope`
-         --> Dockerfile:2:1
+        3 | COPY --from=a /etc/pass /
+          |               ^^^^^^^^^
+        hint: did you mean `etc/passwd`?
+    "#]],
+    );
+    check(
+        &world,
+        "FROM base\nRUN --mount=type=bind,from=base,source=/etc/pass,target=/x y\n",
+        &expect![[r#"
+            error: failed to find `/etc/pass` in `base:latest`
+             --> Dockerfile:2:13
+              |
+            2 | RUN --mount=type=bind,from=base,source=/etc/pass,target=/x y
+              |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: did you mean `etc/passwd`?
+        "#]],
+    );
+    check(
+        &world,
+        "FROM base\nRUN --mount=type=bind,from=base,source=/nope,target=/x y\n",
+        &expect![[r#"
+        error: failed to find `/nope` in `base:latest`
+         --> Dockerfile:2:13
           |
         2 | RUN --mount=type=bind,from=base,source=/nope,target=/x y
-          | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    "#]]);
+          |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    "#]],
+    );
 }
 
 #[test]
@@ -165,22 +262,30 @@ fn unknown_users_are_told() {
     require!(Need::Root);
     let world = World::new();
     world.write("a", "");
-    check(&world, "FROM base\nCOPY --chown=nobody a /\n", expect![[r#"
+    check(
+        &world,
+        "FROM base\nCOPY --chown=nobody a /\n",
+        &expect![[r#"
         error: failed to find user `nobody` in the image's `/etc/passwd`
          --> Dockerfile:2:1
           |
         2 | COPY --chown=nobody a /
           | ^^^^^^^^^^^^^^^^^^^^^^^
         hint: create it in the image (`RUN useradd --create-home nobody`) or give a number
-    "#]]);
-    check(&world, "FROM base\nUSER ghost\nRUN x\n", expect![[r#"
+    "#]],
+    );
+    check(
+        &world,
+        "FROM base\nUSER ghost\nRUN x\n",
+        &expect![[r#"
         error: failed to find user `ghost` in the image's `/etc/passwd`
          --> Dockerfile:3:1
           |
         3 | RUN x
           | ^^^^^
         hint: create it in the image (`RUN useradd --create-home ghost`) or give a number
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -190,7 +295,10 @@ fn a_trigger_that_fails_is_told_with_its_text() {
     let on_build = vec!["RUN fail 2".to_owned()];
     let config = ContainerConfig { on_build, ..ContainerConfig::default() };
     world.make_image("trigger", &[("x", "")], &config);
-    check(&world, "FROM trigger\n", expect![[r#"
+    check(
+        &world,
+        "FROM trigger\n",
+        &expect![[r#"
         error: the command ended with code 2
          --> Dockerfile:1:1
           |
@@ -198,21 +306,26 @@ fn a_trigger_that_fails_is_told_with_its_text() {
           | ^^^^^^^^^^^^
           |
           = note: in the trigger `RUN fail 2` of the base image
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_missing_secret_is_told() {
     require!(Need::Root);
     let world = World::new();
-    check(&world, "FROM base\nRUN --mount=type=secret,id=tok,required=true x\n", expect![[r#"
+    check(
+        &world,
+        "FROM base\nRUN --mount=type=secret,id=tok,required=true x\n",
+        &expect![[r#"
         error: the secret `tok` was not given
          --> Dockerfile:2:1
           |
         2 | RUN --mount=type=secret,id=tok,required=true x
           | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
         hint: give it with `--secret id=tok,src=FILE`
-    "#]]);
+    "#]],
+    );
     world.build("FROM base\nRUN --mount=type=secret,id=tok x\n");
 }
 
@@ -230,7 +343,10 @@ fn hostile_archives_are_told() {
     let sum: u32 = bytes[..512].iter().map(|byte| u32::from(*byte)).sum();
     bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     file::write(&world.context().join("evil.tar"), &bytes).unwrap();
-    check(&world, "FROM base\nADD evil.tar /srv/\n", expect![[r#"
+    check(
+        &world,
+        "FROM base\nADD evil.tar /srv/\n",
+        &expect![[r#"
         error: failed to unpack the archive
          --> Dockerfile:2:1
           |
@@ -238,24 +354,29 @@ fn hostile_archives_are_told() {
           | ^^^^^^^^^^^^^^^^^^
           |
           = note: caused by: the archive has the entry `../etc/cron`, which leads out of it
-    "#]]);
+    "#]],
+    );
     assert!(!world.temp.path().join("etc").exists());
 }
 
 #[test]
-fn an_unreadable_file_is_told() {
+fn a_link_that_leads_nowhere_is_told() {
     require!(Need::Root);
     let world = World::new();
     world.write("a", "1");
-    // Root may read everything, so the directory goes away under the link instead.
     file::symlink(std::path::Path::new("/nowhere"), &world.context().join("b")).unwrap();
-    check(&world, "FROM base\nCOPY a b /x/\n", expect![[r#"
-        error: failed to find `b` in the build context
-         --> Dockerfile:2:8
-          |
-        2 | COPY a b /x/
-          |        ^
-    "#]]);
+    check(
+        &world,
+        "FROM base\nCOPY a b /x/\n",
+        &expect![[r#"
+            error: failed to find `b` in the build context
+             --> Dockerfile:2:8
+              |
+            2 | COPY a b /x/
+              |        ^
+            hint: `b` is a link to `/nowhere`, and the context has no such file
+        "#]],
+    );
 }
 
 #[test]
