@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use corten_oci::tree::{Meta, TreePath};
 use corten_sys::beneath::{self, Device, Dir, Resolve, Root};
@@ -15,6 +17,12 @@ use corten_sys::file;
 use super::CopyError;
 use super::draft::{Data, Node, NodeKind};
 use crate::files::as_path;
+
+/// Fewer nodes than this are not worth waking threads for.
+const PARALLEL_NODES_MIN: usize = 16;
+
+/// More threads than this wait for each other in the file system.
+const THREADS_MAX: usize = 4;
 
 /// How a layer is written.
 pub(super) struct Target<'a> {
@@ -30,10 +38,11 @@ pub(super) fn write(
     target: &Target<'_>,
 ) -> Result<(), CopyError> {
     let root = Root::open(target.tree)?;
-    let mut writer = Writer { root: &root, parent: None, is_root: file::effective_user_id() == 0 };
+    let is_root = file::effective_user_id() == 0;
+    let mut writer = Writer { root: &root, parent: None, is_root };
     let mut directories = Vec::new();
-    // A hard link may come before the file that it names.
     let mut links = Vec::new();
+    let mut others = Vec::new();
     for (path, node) in nodes {
         match &node.kind {
             NodeKind::Directory { opaque } => {
@@ -41,9 +50,11 @@ pub(super) fn write(
                 directories.push((path, node, *opaque));
             }
             NodeKind::Hardlink(first) => links.push((path, first)),
-            _ => writer.make(path, node)?,
+            _ => others.push((path, node)),
         }
     }
+    make_all(&root, is_root, &others)?;
+    // A hard link may come before the file that it names.
     for (path, first) in links {
         writer.link(path, first)?;
     }
@@ -55,6 +66,44 @@ pub(super) fn write(
         writer.finish_directory(path, &node.meta)?;
     }
     Ok(())
+}
+
+/// Makes what is no directory, with several threads where there is much of it: copying is bound by
+/// memory and by the file system's work for each file, and both gain from a second processor.
+fn make_all(root: &Root, is_root: bool, nodes: &[(&TreePath, &Node)]) -> Result<(), CopyError> {
+    let writer = || Writer { root, parent: None, is_root };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    if threads == 1 || nodes.len() < PARALLEL_NODES_MIN {
+        let mut writer = writer();
+        return nodes.iter().try_for_each(|(path, node)| writer.make(path, node));
+    }
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), (usize, CopyError)> {
+        let mut writer = writer();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((path, node)) = nodes.get(index) else { return Ok(()) };
+            writer.make(path, node).map_err(|error| {
+                // The others have nothing left to take.
+                next.store(nodes.len(), Ordering::Relaxed);
+                (index, error)
+            })?;
+        }
+    };
+    let failures = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let join = |helper: ScopedJoinHandle<'_, Result<(), (usize, CopyError)>>| {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        let others = helpers.into_iter().filter_map(|helper| join(helper).err());
+        own.err().into_iter().chain(others).collect::<Vec<_>>()
+    });
+    // The first in the order of paths, so that the message does not depend on chance.
+    match failures.into_iter().min_by_key(|(index, _)| *index) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }
 
 struct Writer<'a> {
