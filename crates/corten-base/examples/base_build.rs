@@ -1,6 +1,10 @@
 //! Builds a golden base into a store, for trying things by hand:
 //! `cargo run -p corten-base --example base_build -- python-3.11 --root DIR`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to whoever runs it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +29,7 @@ fn main() -> ExitCode {
     let started = SystemClock.monotonic();
     match run() {
         Ok(()) => {
-            println!("{:.3} s", (SystemClock.monotonic() - started).as_secs_f64());
+            println!("{:.3} s", SystemClock.monotonic().saturating_sub(started).as_secs_f64());
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -34,7 +38,10 @@ fn main() -> ExitCode {
                 eprintln!("{error}");
                 cause = error.source();
             }
-            if let Some(hint) = error.downcast_ref::<corten_base::BaseError>().and_then(corten_base::BaseError::hint) {
+            if let Some(hint) = error
+                .downcast_ref::<corten_base::BaseError>()
+                .and_then(corten_base::BaseError::hint)
+            {
                 eprintln!("hint: {hint}");
             }
             ExitCode::FAILURE
@@ -46,7 +53,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut name = "debian-12".to_owned();
     let mut root = PathBuf::from("corten-base-store");
     let mut architecture = "amd64".to_owned();
-    let (mut mirrors, mut offline, mut lock, mut lock_out, mut ca) = (Vec::new(), false, None, None, None);
+    let (mut mirrors, mut offline, mut lock, mut lock_out, mut ca) =
+        (Vec::new(), false, None, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -69,7 +77,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let transport = HttpTransport::new(&HttpOptions { ca_bundle: ca, ..HttpOptions::default() })?;
     let mut options = BaseOptions::new(mirrors, &architecture, &transport, &SystemClock);
     options.offline = offline;
-    options.lock = lock.map(|path| Ok::<_, Box<dyn std::error::Error>>(Lock::parse(&std::fs::read(path)?)?)).transpose()?;
+    options.lock = lock
+        .map(|path| Ok::<_, Box<dyn std::error::Error>>(Lock::parse(&std::fs::read(path)?)?))
+        .transpose()?;
     let store = Store::open(&StoreOptions::new(root))?;
     let recipe = recipe::find(&name)?;
     let (image, lock) = build(&recipe, &options, &store, &Lines)?;

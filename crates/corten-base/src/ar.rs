@@ -95,7 +95,8 @@ impl<R: Read> Read for Reader<R> {
 pub(crate) fn write(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     for (name, content) in members {
-        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len());
+        let header =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len());
         out.extend_from_slice(header.as_bytes());
         out.extend_from_slice(content);
         if content.len() % 2 == 1 {
@@ -124,7 +125,14 @@ mod tests {
     fn members_come_in_order_with_padding_skipped() {
         let file = write(&[("debian-binary/", b"2.0"), ("a", b""), ("b", b"xy")]);
         let found = members(&file).unwrap();
-        assert_eq!(found, [("debian-binary".into(), b"2.0".to_vec()), ("a".into(), vec![]), ("b".into(), b"xy".to_vec())]);
+        assert_eq!(
+            found,
+            [
+                ("debian-binary".into(), b"2.0".to_vec()),
+                ("a".into(), vec![]),
+                ("b".into(), b"xy".to_vec())
+            ]
+        );
         let mut reader = Reader::new(file.as_slice()).unwrap();
         reader.next_member().unwrap();
         assert_eq!(reader.next_member().unwrap().unwrap().0, "a");

@@ -14,7 +14,7 @@ use corten_oci::time::rfc3339;
 use corten_store::{CacheKey, Image, Layer, StepRecord, Store, StoreError};
 use corten_sys::clock::Clock;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::effects::{self, Context};
 use crate::error::BaseError;
@@ -24,7 +24,7 @@ use crate::keyring::Keyring;
 use crate::lock::{self, Archive, Evidence, Lock, LockError, Pins};
 use crate::packages::Universe;
 use crate::recipe::Recipe;
-use crate::resolve::{self, Reason, Request};
+use crate::resolve::{self, Reason, Request, ResolveError};
 use crate::rootfs::Rootfs;
 use crate::scripts::{self, Coverage, Script, Uncovered};
 use crate::sources::Mirrors;
@@ -93,7 +93,12 @@ impl std::fmt::Debug for BaseOptions<'_> {
 
 impl<'o> BaseOptions<'o> {
     /// Names what has no default; everything else is as strict as it can be.
-    pub fn new(mirrors: Mirrors, architecture: &str, transport: &'o dyn Transport, clock: &'o dyn Clock) -> Self {
+    pub fn new(
+        mirrors: Mirrors,
+        architecture: &str,
+        transport: &'o dyn Transport,
+        clock: &'o dyn Clock,
+    ) -> Self {
         Self {
             mirrors,
             image_mirrors: None,
@@ -126,19 +131,20 @@ pub fn build(
             known: recipe.architectures.clone(),
         });
     }
-    let fetcher = Fetcher { transport: options.transport, store, reporter, offline: options.offline };
+    let fetcher =
+        Fetcher { transport: options.transport, store, reporter, offline: options.offline };
     let job = Job { recipe, options, fetcher, store, reporter };
     let (packages, evidence) = match &options.lock {
         Some(lock) => (job.locked(lock)?, lock.evidence.clone()),
         None => job.select()?,
     };
-    let pins = job.layer(packages)?;
+    let Made { pins, uncovered } = job.layer(packages)?;
     if let Some(lock) = options.lock.as_ref().filter(|lock| lock.pins.layer != pins.layer) {
         return Err(BaseError::NotReproduced { expected: lock.pins.layer, found: pins.layer });
     }
-    job.report_uncovered(&pins)?;
+    job.report_uncovered(&uncovered)?;
     let image = job.image(&pins)?;
-    Ok((image, Lock { schema: lock::SCHEMA, pins, evidence }))
+    Ok((image, Lock { schema: lock::SCHEMA, pins, evidence: Evidence { uncovered, ..evidence } }))
 }
 
 #[derive(Clone, Copy)]
@@ -160,7 +166,17 @@ struct Key<'k> {
     effects: u32,
     epoch: Option<i64>,
     image_mirrors: &'k Mirrors,
-    packages: Vec<(&'k str, &'k str, &'k str, Digest, bool)>,
+    packages: Vec<KeyPackage<'k>>,
+}
+
+/// Of a package: name, version, architecture, digest, whether it was only needed, and which files.
+type KeyPackage<'k> = (&'k str, &'k str, &'k str, Digest, bool, &'k [String]);
+
+/// A layer that is in the store, as the cached step remembers it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    pins: Pins,
+    uncovered: Vec<Uncovered>,
 }
 
 fn stored(what: &'static str) -> impl Fn(StoreError) -> BaseError {
@@ -177,7 +193,11 @@ impl Job<'_> {
         };
         if pins.recipe_digest != self.recipe.digest() {
             let expected = format!("{} ({})", self.recipe.name, self.recipe.digest().short());
-            return mismatch("the recipe", &format!("{} ({})", pins.recipe, pins.recipe_digest.short()), &expected);
+            return mismatch(
+                "the recipe",
+                &format!("{} ({})", pins.recipe, pins.recipe_digest.short()),
+                &expected,
+            );
         }
         if pins.architecture != self.options.architecture {
             return mismatch("the architecture", &pins.architecture, &self.options.architecture);
@@ -199,19 +219,21 @@ impl Job<'_> {
             indexes.iter().map(|index| (index.archive, index.evidence.index_digest)).collect();
         let key = (RESOLVER, self.recipe.digest(), &self.options.architecture, digests);
         let key = Digest::of(&corten_oci::json::canonical(&key)).hex();
-        let cached = self.store.aux(SELECTION_CACHE, &key).map_err(stored("the choice of packages"))?;
+        let cached =
+            self.store.aux(SELECTION_CACHE, &key).map_err(stored("the choice of packages"))?;
         let cached = cached.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let packages = match cached {
-            Some(packages) => packages,
-            None => {
-                let packages = self.resolve(&indexes)?;
-                let bytes = corten_oci::json::canonical(&packages);
-                self.store.put_aux(SELECTION_CACHE, &key, &bytes).map_err(stored("the choice of packages"))?;
-                packages
-            }
+        let packages = if let Some(packages) = cached {
+            packages
+        } else {
+            let packages = self.resolve(&indexes)?;
+            let bytes = corten_oci::json::canonical(&packages);
+            self.store
+                .put_aux(SELECTION_CACHE, &key, &bytes)
+                .map_err(stored("the choice of packages"))?;
+            packages
         };
         let suites = indexes.into_iter().map(|index| index.evidence).collect();
-        Ok((packages, Evidence { suites }))
+        Ok((packages, Evidence { suites, uncovered: Vec::new() }))
     }
 
     fn resolve(&self, indexes: &[Indexed]) -> Result<Vec<lock::Package>, BaseError> {
@@ -224,16 +246,23 @@ impl Job<'_> {
         let request = Request {
             required: self.recipe.packages.required,
             add: self.recipe.packages.add.iter().map(String::as_str).collect(),
-            exclude: self.recipe.packages.exclude.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            exclude: self
+                .recipe
+                .packages
+                .exclude
+                .iter()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>(),
         };
-        let choices = resolve::resolve(&universe, &request)
-            .map_err(|source| BaseError::Resolve { recipe: self.recipe.name.clone(), source })?;
-        let pin = |choice: &resolve::Choice| {
-            let package = universe.package(choice.number);
-            let location = package
-                .location()
-                .map_err(|field| BaseError::Description { package: package.name.to_owned(), field })?;
-            Ok(lock::Package {
+        let choices =
+            resolve::resolve(&universe, &request).map_err(|source| self.unresolved(source))?;
+        let pin = |number: u32, reason: &str, automatic: bool, part: &[String]| {
+            let package = universe.package(number);
+            let location = package.location().map_err(|field| BaseError::Description {
+                package: package.name.to_owned(),
+                field,
+            })?;
+            Ok::<_, BaseError>(lock::Package {
                 name: package.name.to_owned(),
                 version: package.version.to_owned(),
                 architecture: package.architecture.to_owned(),
@@ -242,17 +271,35 @@ impl Job<'_> {
                 size_bytes: location.size_bytes,
                 archive: indexes.get(package.index).map_or(Archive::Main, |index| index.archive),
                 filename: location.filename,
-                why: choice.reason.to_string(),
-                automatic: matches!(choice.reason, Reason::NeededBy(_)),
+                why: reason.to_owned(),
+                automatic,
+                part: part.to_vec(),
                 scripts: BTreeMap::new(),
-                uncovered: Vec::new(),
             })
         };
-        choices.iter().map(pin).collect()
+        let mut pins = BTreeMap::new();
+        for part in &self.recipe.packages.part {
+            let number =
+                resolve::newest(&universe, &part.name).map_err(|source| self.unresolved(source))?;
+            pins.insert(
+                part.name.clone(),
+                pin(number, "some of its files are named by the recipe", false, &part.files)?,
+            );
+        }
+        for choice in &choices {
+            let automatic = matches!(choice.reason, Reason::NeededBy(_));
+            let pin = pin(choice.number, &choice.reason.to_string(), automatic, &[])?;
+            pins.insert(pin.name.clone(), pin);
+        }
+        Ok(pins.into_values().collect())
+    }
+
+    fn unresolved(&self, source: ResolveError) -> BaseError {
+        BaseError::Resolve { recipe: self.recipe.name.clone(), source: Box::new(source) }
     }
 
     /// Makes the layer, or finds it, and returns everything that decided it.
-    fn layer(&self, packages: Vec<lock::Package>) -> Result<Pins, BaseError> {
+    fn layer(&self, packages: Vec<lock::Package>) -> Result<Made, BaseError> {
         let locked = self.options.lock.as_ref().map(|lock| &lock.pins);
         let image_mirrors = match (locked, &self.options.image_mirrors) {
             (Some(pins), _) => pins.image_mirrors.clone(),
@@ -275,21 +322,28 @@ impl Job<'_> {
             image_mirrors: &image_mirrors,
             packages: packages
                 .iter()
-                .map(|p| (p.name.as_str(), p.version.as_str(), p.architecture.as_str(), p.sha256, p.automatic))
+                .map(|p| {
+                    let (name, version, architecture) =
+                        (p.name.as_str(), p.version.as_str(), p.architecture.as_str());
+                    (name, version, architecture, p.sha256, p.automatic, p.part.as_slice())
+                })
                 .collect(),
         };
         let key = CacheKey(Digest::of(&corten_oci::json::canonical(&key)));
         if let Some(record) = self.store.step(&key).map_err(stored("the layer"))?
-            && let Ok(pins) = serde_json::from_value::<Pins>(record.payload)
-            && self.store.layer_by_diff_id(&pins.layer).map_err(stored("the layer"))?.is_some()
+            && let Ok(mut made) = serde_json::from_value::<Made>(record.payload)
+            && self.store.layer_by_diff_id(&made.pins.layer).map_err(stored("the layer"))?.is_some()
         {
-            return Ok(pins);
+            // The table may have learnt since then.
+            let coverage = Coverage::embedded();
+            made.uncovered.retain(|script| !coverage.knows(script));
+            return Ok(made);
         }
-        let (pins, layer) = self.assemble(packages, epoch, image_mirrors)?;
-        let payload = serde_json::to_value(&pins).expect("pins have only text as map keys");
+        let (made, layer) = self.assemble(packages, epoch, image_mirrors)?;
+        let payload = serde_json::to_value(&made).expect("pins have only text as map keys");
         let record = StepRecord { layer: Some(layer.id), payload };
         self.store.put_step(&key, &record).map_err(stored("the layer"))?;
-        Ok(pins)
+        Ok(made)
     }
 
     fn assemble(
@@ -297,7 +351,7 @@ impl Job<'_> {
         mut packages: Vec<lock::Package>,
         epoch: Option<i64>,
         image_mirrors: Mirrors,
-    ) -> Result<(Pins, Layer), BaseError> {
+    ) -> Result<(Made, Layer), BaseError> {
         self.fetch(&packages)?;
         let staging = self.store.stage().map_err(stored("the packages"))?;
         let spool = Spool::new(staging.work());
@@ -305,16 +359,26 @@ impl Job<'_> {
         let unpacked = self.unpack(&packages, &filter, &spool)?;
         let epoch = epoch.unwrap_or_else(|| newest(&unpacked));
         let coverage = Coverage::embedded();
-        for (pin, package) in packages.iter_mut().zip(&unpacked) {
-            let script = Script { name: &package.name, version: &package.version, architecture: &self.options.architecture };
+        let mut uncovered = Vec::new();
+        for (pin, package) in
+            packages.iter_mut().zip(&unpacked).filter(|(pin, _)| pin.part.is_empty())
+        {
+            let script = Script {
+                name: &package.name,
+                version: &package.version,
+                architecture: &self.options.architecture,
+            };
             pin.scripts = scripts::digests(&package.control);
-            pin.uncovered = coverage.uncovered(&script, &package.control);
+            uncovered.extend(coverage.uncovered(&script, &package.control));
         }
         let mut rootfs = Rootfs::new(&spool, epoch);
         rootfs.merge_usr(&self.options.architecture)?;
         rootfs.merge(&unpacked)?;
-        let automatic: Vec<&str> =
-            packages.iter().filter(|package| package.automatic).map(|package| package.name.as_str()).collect();
+        let automatic: Vec<&str> = packages
+            .iter()
+            .filter(|package| package.automatic)
+            .map(|package| package.name.as_str())
+            .collect();
         effects::apply(&mut Context {
             rootfs: &mut rootfs,
             packages: &unpacked,
@@ -336,7 +400,7 @@ impl Job<'_> {
             layer: layer.diff_id,
             packages,
         };
-        Ok((pins, layer))
+        Ok((Made { pins, uncovered }, layer))
     }
 
     fn fetch(&self, packages: &[lock::Package]) -> Result<(), BaseError> {
@@ -378,34 +442,55 @@ impl Job<'_> {
             });
             Ok((*at, unpacked))
         };
-        let unpacked = order.par_iter().with_max_len(1).map(unpack_one).collect::<Result<BTreeMap<_, _>, BaseError>>()?;
+        let unpacked = order
+            .par_iter()
+            .with_max_len(1)
+            .map(unpack_one)
+            .collect::<Result<BTreeMap<_, _>, BaseError>>()?;
         Ok(unpacked.into_values().collect())
     }
 
-    fn unpack_one(&self, package: &lock::Package, filter: &Filter, spool: &Spool) -> Result<Unpacked, BaseError> {
+    fn unpack_one(
+        &self,
+        package: &lock::Package,
+        filter: &Filter,
+        spool: &Spool,
+    ) -> Result<Unpacked, BaseError> {
         let title = || format!("{} {}", package.name, package.version);
         let file = self.store.open_blob(&package.sha256).map_err(stored("a package"))?;
-        let missing = || crate::fetch::FetchError::Offline { name: format!("the package `{}`", title()) };
+        let missing =
+            || crate::fetch::FetchError::Offline { name: format!("the package `{}`", title()) };
         let mut file = HashingReader::new(file.ok_or_else(missing)?);
-        let identity =
-            Identity { name: &package.name, version: &package.version, architecture: &package.architecture };
+        let identity = Identity {
+            name: &package.name,
+            version: &package.version,
+            architecture: &package.architecture,
+        };
+        let part = Filter::only(&package.part);
+        let filter = if package.part.is_empty() { filter } else { &part };
         let unpacked = unpack::unpack(&mut file, &identity, filter, spool);
         let rest = io::copy(&mut file, &mut io::sink());
         let (found, _) = file.finish();
         if rest.is_ok() && found != package.sha256 {
             return Err(BaseError::Damaged { package: title(), found });
         }
-        unpacked.map_err(|source: UnpackError| BaseError::Unpack { package: title(), source })
+        let mut unpacked = unpacked.map_err(|source: UnpackError| BaseError::Unpack {
+            package: title(),
+            source: Box::new(source),
+        })?;
+        unpacked.is_installed = package.part.is_empty();
+        Ok(unpacked)
     }
 
     /// Says which scripts were neither run nor replaced.
-    fn report_uncovered(&self, pins: &Pins) -> Result<(), BaseError> {
-        let uncovered: Vec<&Uncovered> = pins.packages.iter().flat_map(|package| &package.uncovered).collect();
+    fn report_uncovered(&self, uncovered: &[Uncovered]) -> Result<(), BaseError> {
         if self.options.strict && !uncovered.is_empty() {
-            return Err(BaseError::Uncovered { scripts: uncovered.into_iter().cloned().collect() });
+            return Err(BaseError::Uncovered { scripts: uncovered.to_vec() });
         }
         for Uncovered { package, script, .. } in uncovered {
-            let text = format!("the {script} script of {package} was not run, and no effect is known to replace it");
+            let text = format!(
+                "the {script} script of {package} was not run, and no effect is known to replace it"
+            );
             self.reporter.report(Event::Warning(text));
         }
         Ok(())
@@ -413,7 +498,8 @@ impl Job<'_> {
 
     fn image(&self, pins: &Pins) -> Result<Image, BaseError> {
         let layer = self.store.layer_by_diff_id(&pins.layer).map_err(stored("the layer"))?;
-        let layer = layer.ok_or(StoreError::LayerMissing(pins.layer)).map_err(stored("the layer"))?;
+        let layer =
+            layer.ok_or(StoreError::LayerMissing(pins.layer)).map_err(stored("the layer"))?;
         let lock = self.store.put_blob(&pins.to_bytes()).map_err(stored("the lock"))?;
         let annotations = annotations(self.recipe, pins, lock);
         let config = config(self.recipe, pins);
@@ -423,15 +509,22 @@ impl Job<'_> {
 
 /// The newest time of any file in the packages.
 fn newest(packages: &[Unpacked]) -> i64 {
-    let times = packages.iter().flat_map(|package| package.entries.iter().map(|entry| entry.meta.mtime));
+    let times =
+        packages.iter().flat_map(|package| package.entries.iter().map(|entry| entry.meta.mtime));
     times.filter(|time| (0..MTIME_MAX).contains(time)).max().unwrap_or_default()
 }
 
 /// The version that people look for: that of Python, or that of Debian.
 fn title_version(recipe: &Recipe, pins: &Pins) -> Option<String> {
-    let of = |name: &str| pins.packages.iter().find(|package| package.name == name).map(|package| package.version.as_str());
+    let of = |name: &str| {
+        pins.packages
+            .iter()
+            .find(|package| package.name == name)
+            .map(|package| package.version.as_str())
+    };
     match &recipe.python {
-        Some(python) => of(&format!("python{}", python.version)).map(|found| version::upstream(found).to_owned()),
+        Some(python) => of(&format!("python{}", python.version))
+            .map(|found| version::upstream(found).to_owned()),
         None => of("base-files").map(|found| found.split('+').next().unwrap_or(found).to_owned()),
     }
 }

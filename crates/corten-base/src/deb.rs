@@ -94,12 +94,15 @@ impl<R: Read> Deb<R> {
     /// Opens a package and reads its control files.
     pub(crate) fn open(package: R) -> Result<(Self, Control), DebError> {
         let mut ar = ar::Reader::new(package)?;
-        let Some((name, 1..=64)) = ar.next_member()? else { return Err(DebError::Member("debian-binary")) };
+        let Some((name, 1..=64)) = ar.next_member()? else {
+            return Err(DebError::Member("debian-binary"));
+        };
         if name != "debian-binary" {
             return Err(DebError::Member("debian-binary"));
         }
         let mut version = String::new();
-        ar.read_to_string(&mut version).map_err(|source| DebError::Stream { member: "debian-binary", source })?;
+        ar.read_to_string(&mut version)
+            .map_err(|source| DebError::Stream { member: "debian-binary", source })?;
         if !version.starts_with("2.") {
             return Err(DebError::Version(version.trim().chars().take(20).collect()));
         }
@@ -133,7 +136,11 @@ fn next_tar<R: Read>(ar: &mut ar::Reader<R>, member: &'static str) -> Result<Str
 /// An unpacked stream with a limit.
 pub(crate) type Stream<'r> = BufReader<Limited<Box<dyn Read + 'r>>>;
 
-fn decompress<'r>(name: &str, stream: impl Read + 'r, limit_bytes: u64) -> Result<Stream<'r>, DebError> {
+fn decompress<'r>(
+    name: &str,
+    stream: impl Read + 'r,
+    limit_bytes: u64,
+) -> Result<Stream<'r>, DebError> {
     let stream = BufReader::with_capacity(BUFFER_BYTES, stream);
     let (_, suffix) = name.split_once(".tar").unwrap_or((name, ""));
     let broken = |source: io::Error| DebError::Stream { member: "data.tar", source };
@@ -160,8 +167,13 @@ fn decompress<'r>(name: &str, stream: impl Read + 'r, limit_bytes: u64) -> Resul
 
 /// Unpacks an index by the suffix of its name.
 pub(crate) fn unpack_index(path: &str, bytes: &[u8], limit_bytes: u64) -> io::Result<Vec<u8>> {
-    let suffix = path.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("", |(_, suffix)| suffix);
-    let name = if suffix.is_empty() { "index.tar".to_owned() } else { format!("index.tar.{suffix}") };
+    let suffix = path
+        .rsplit('/')
+        .next()
+        .and_then(|name| name.split_once('.'))
+        .map_or("", |(_, suffix)| suffix);
+    let name =
+        if suffix.is_empty() { "index.tar".to_owned() } else { format!("index.tar.{suffix}") };
     let mut stream = decompress(&name, bytes, limit_bytes).map_err(io::Error::other)?;
     let mut out = Vec::new();
     stream.read_to_end(&mut out)?;
@@ -198,7 +210,8 @@ fn read_control(stream: Stream<'_>) -> Result<Control, DebError> {
         if name == "control" {
             control.control = String::from_utf8(bytes).map_err(|_| DebError::Control(name))?;
         } else if is_control_name(&name) {
-            let file = ControlFile { bytes, mode: header.meta.mode & 0o777, mtime: header.meta.mtime };
+            let file =
+                ControlFile { bytes, mode: header.meta.mode & 0o777, mtime: header.meta.mtime };
             control.files.insert(name, file);
         } else {
             return Err(DebError::Control(name.chars().take(100).collect()));
@@ -212,7 +225,8 @@ fn read_control(stream: Stream<'_>) -> Result<Control, DebError> {
 
 /// The name becomes a suffix in the package database, so it must be a plain word.
 fn is_control_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 #[cfg(test)]
@@ -249,7 +263,12 @@ pub(crate) mod tests {
         let mut xz = liblzma::read::XzEncoder::new(io::Cursor::new(tar(data, mtime)), 0);
         let mut data = Vec::new();
         xz.read_to_end(&mut data).unwrap();
-        ar::write(&[("debian-binary", b"2.0\n"), ("_gpg", b"x"), ("control.tar.zst", &control), ("data.tar.xz", &data)])
+        ar::write(&[
+            ("debian-binary", b"2.0\n"),
+            ("_gpg", b"x"),
+            ("control.tar.zst", &control),
+            ("data.tar.xz", &data),
+        ])
     }
 
     #[test]
@@ -265,7 +284,9 @@ pub(crate) mod tests {
         assert_eq!(control.files["postinst"].mode, 0o755);
         let names = deb.data(|tar| {
             let mut names = Vec::new();
-            while let Some(header) = tar.next_entry().map_err(|source| DebError::Tar { member: "data.tar", source })? {
+            while let Some(header) =
+                tar.next_entry().map_err(|source| DebError::Tar { member: "data.tar", source })?
+            {
                 names.push(String::from_utf8(header.path).unwrap());
             }
             Ok::<_, DebError>(names)
@@ -290,7 +311,9 @@ pub(crate) mod tests {
         assert!(refused(&[version, ("data.tar", &control)]).contains("`control.tar`"));
         assert!(refused(&[version, ("control.tar.lzo", &control)]).contains("`control.tar.lzo`"));
         assert!(refused(&[version, ("control.tar.xz", &control)]).contains("`control.tar`"));
-        assert!(refused(&[version, ("control.tar", &tar(&[("x", 0, "")], 0))]).contains("`control`"));
+        assert!(
+            refused(&[version, ("control.tar", &tar(&[("x", 0, "")], 0))]).contains("`control`")
+        );
         let odd = tar(&[("control", 0o644, "Package: a\n"), ("e vil", 0, "")], 0);
         assert!(refused(&[version, ("control.tar", &odd)]).contains("e vil"));
     }

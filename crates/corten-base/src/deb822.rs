@@ -22,7 +22,10 @@ pub(crate) struct Field<'t> {
 impl<'t> Paragraph<'t> {
     /// Returns the value of a field; names are compared without regard to case.
     pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        self.fields
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
     }
 
     /// Returns the value of a field, or nothing if it is empty.
@@ -37,7 +40,10 @@ impl<'t> Paragraph<'t> {
 
     /// Returns the words of a field, over all its lines; comment lines do not count.
     pub(crate) fn words(&self, name: &str) -> impl Iterator<Item = &'t str> {
-        self.text(name).lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace)
+        self.text(name)
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .flat_map(str::split_whitespace)
     }
 }
 
@@ -80,7 +86,9 @@ impl<'t> Iterator for Paragraphs<'t> {
 /// Splits a text into its first line, without the newline, and what comes after the newline.
 fn split_line(text: &str) -> (&str, &str) {
     match memchr::memchr(b'\n', text.as_bytes()) {
-        Some(at) => text.split_at_checked(at).map_or((text, ""), |(line, rest)| (line, skip_newline(rest))),
+        Some(at) => {
+            text.split_at_checked(at).map_or((text, ""), |(line, rest)| (line, skip_newline(rest)))
+        }
         None => (text, ""),
     }
 }
@@ -167,10 +175,13 @@ mod tests {
 
     #[test]
     fn a_value_may_stand_on_the_next_lines_only() {
-        check("SHA256:\n a 1 f\n b 2 g\n", &expect![[r#"
+        check(
+            "SHA256:\n a 1 f\n b 2 g\n",
+            &expect![[r#"
             SHA256 = "\n a 1 f\n b 2 g"
             --
-        "#]]);
+        "#]],
+        );
     }
 
     proptest::proptest! {

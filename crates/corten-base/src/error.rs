@@ -84,7 +84,7 @@ pub enum BaseError {
         recipe: String,
         /// Why.
         #[source]
-        source: ResolveError,
+        source: Box<ResolveError>,
     },
     /// A package could not be unpacked.
     #[error("failed to unpack the package `{package}`")]
@@ -93,7 +93,7 @@ pub enum BaseError {
         package: String,
         /// Why.
         #[source]
-        source: UnpackError,
+        source: Box<UnpackError>,
     },
     /// A package in the store is not what it was.
     #[error("the package `{package}` in the store is damaged: its digest is {found}")]
@@ -141,11 +141,16 @@ pub enum BaseError {
 }
 
 fn count(scripts: &[Uncovered]) -> String {
-    if scripts.len() == 1 { "1 maintainer script is".to_owned() } else { format!("{} maintainer scripts are", scripts.len()) }
+    if scripts.len() == 1 {
+        "1 maintainer script is".to_owned()
+    } else {
+        format!("{} maintainer scripts are", scripts.len())
+    }
 }
 
 fn list(scripts: &[Uncovered]) -> String {
-    let names: Vec<String> = scripts.iter().map(|script| format!("`{}` of {}", script.script, script.package)).collect();
+    let names: Vec<String> =
+        scripts.iter().map(|script| format!("`{}` of {}", script.script, script.package)).collect();
     names.join(", ")
 }
 
@@ -157,16 +162,22 @@ impl BaseError {
                 "this host has no Debian sources: pass `--mirror URL`, or set `mirror` under `[base]` in corten.toml"
             }
             Self::NoSecurityMirror { .. } => {
-                "pass `--mirror security=URL` as well, or set `security_mirror` under `[base]` in corten.toml"
+                "pass `--security-mirror URL` as well, or set `security-mirror` under `[base]` in corten.toml"
             }
-            Self::Architecture { known, .. } => return Some(format!("it can be built for {}", known.join(" and "))),
+            Self::Architecture { known, .. } => {
+                return Some(format!("it can be built for {}", known.join(" and ")));
+            }
             Self::Fetch(error) => return fetch_hint(error),
-            Self::Release { source, .. } => return release_hint(source),
-            Self::NoIndex { .. } => "choose another architecture, or a mirror that carries this one",
-            Self::Resolve { .. } => "if the mirror is being updated, try again in some minutes",
-            Self::Damaged { .. } => "run `corten system check --repair` and build again",
+            Self::Release { source, .. } => return Some(release_hint(source)),
+            Self::NoIndex { .. } => {
+                "choose another architecture, or a mirror that carries this one"
+            }
+            Self::Resolve { .. } => {
+                "check the names in the recipe; if the mirror is being updated, try again in some minutes"
+            }
+            Self::Damaged { .. } => "run `corten system fsck --repair` and build again",
             Self::Uncovered { .. } => {
-                "read the scripts; without `--strict` they are reported as warnings and not run"
+                "leave these packages out of the recipe, or do not ask for a strict build: the scripts are then named in warnings"
             }
             Self::Store { source, .. } => return source.hint(),
             Self::NotReproduced { .. } => {
@@ -183,29 +194,38 @@ fn fetch_hint(error: &FetchError) -> Option<String> {
     let text = match error {
         FetchError::Offline { .. } => "build once with network; after that the store has it",
         FetchError::NoMirror { .. } => return BaseError::NoMirror.hint(),
+        FetchError::Transport { source: TransportError::NotFound { url }, .. }
+            if url.ends_with("/InRelease") =>
+        {
+            "check the address of the mirror: it must be the root of a Debian archive, the folder that `dists` is in"
+        }
         FetchError::Transport { source: TransportError::NotFound { .. }, .. } => {
-            "mirrors keep only the newest versions: build without the lock, or name a mirror that has this one"
+            "mirrors keep only the newest versions: try again if this one is being updated, or build without the lock if there is one"
         }
         FetchError::Transport { .. } => {
             "check the mirror's address and the proxy; a proxy that re-signs TLS needs its CA in the host's certificates or in SSL_CERT_FILE"
         }
-        FetchError::Content { .. } => "the mirror or a cache on the way is out of step: try again in some minutes",
-        FetchError::TooLarge { .. } => return None,
+        FetchError::Content { .. } => {
+            "the mirror or a cache on the way is out of step: try again in some minutes"
+        }
+        FetchError::TooLarge { .. } => "check the address of the mirror",
         FetchError::Store { source, .. } => return source.hint(),
     };
     Some(text.to_owned())
 }
 
-fn release_hint(error: &ReleaseError) -> Option<String> {
+fn release_hint(error: &ReleaseError) -> String {
     let text = match error {
         ReleaseError::Signature(_) => {
-            "the mirror is not Debian's, or its keys are newer than this program: pass `--keyring FILE` with the keys to trust"
+            "the mirror is not Debian's, something on the way answered in its place, or its keys are newer than this program: pass `--keyring FILE` with the keys to trust"
         }
         ReleaseError::Expired { .. } => {
             "the mirror is not updated any more: choose another, or pass `--allow-expired-index`, which the lock will record"
         }
         ReleaseError::FromTheFuture { .. } => "set the clock of this host",
-        ReleaseError::WrongSuite { .. } | ReleaseError::Field(_) => "check the address of the mirror",
+        ReleaseError::WrongSuite { .. } | ReleaseError::Field(_) => {
+            "check the address of the mirror"
+        }
     };
-    Some(text.to_owned())
+    text.to_owned()
 }

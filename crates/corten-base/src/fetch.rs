@@ -14,7 +14,7 @@ use crate::sources::without_credentials;
 use crate::transport::{Transport, TransportError};
 
 /// Files at once. Packages are small, so that waiting dominates; mirrors ask for not more than this.
-const PARALLEL: usize = 8;
+pub(crate) const PARALLEL: usize = 8;
 
 /// Tries of one file at one mirror.
 const TRIES: u32 = 4;
@@ -50,7 +50,7 @@ pub enum FetchError {
         /// What was wanted.
         name: String,
     },
-    /// All mirrors failed; the last failure is the source.
+    /// All mirrors failed; the failure of one of them is the source.
     #[error("failed to fetch {name}")]
     Transport {
         /// What was wanted.
@@ -98,11 +98,16 @@ pub(crate) struct Fetcher<'f> {
 
 impl Fetcher<'_> {
     /// Returns the content of a small file whose digest is not known beforehand.
-    pub(crate) fn read(&self, name: &str, url: &str, limit_bytes: u64) -> Result<Vec<u8>, FetchError> {
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        url: &str,
+        limit_bytes: u64,
+    ) -> Result<Vec<u8>, FetchError> {
         if self.offline {
             return Err(FetchError::Offline { name: name.to_owned() });
         }
-        self.attempts(|| {
+        attempts(|| {
             let body = self.transport.open(url).map_err(|source| transport_error(name, source))?;
             let mut bytes = Vec::new();
             body.reader.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|source| {
@@ -120,7 +125,10 @@ impl Fetcher<'_> {
     pub(crate) fn ensure(&self, task: &str, wanted: &[Wanted]) -> Result<(), FetchError> {
         let mut missing = BTreeMap::new();
         for wanted in wanted {
-            let has = self.store.has_blob(&wanted.sha256).map_err(|source| store_error(&wanted.name, source))?;
+            let has = self
+                .store
+                .has_blob(&wanted.sha256)
+                .map_err(|source| store_error(&wanted.name, source))?;
             if !has {
                 missing.insert(wanted.sha256, wanted);
             }
@@ -145,7 +153,8 @@ impl Fetcher<'_> {
                 let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 match self.fetch(wanted) {
                     Ok(()) => {
-                        let done = done.fetch_add(wanted.size_bytes, Ordering::Relaxed) + wanted.size_bytes;
+                        let done = done.fetch_add(wanted.size_bytes, Ordering::Relaxed)
+                            + wanted.size_bytes;
                         self.reporter.report(Event::Progress {
                             task: task.to_owned(),
                             done,
@@ -155,7 +164,10 @@ impl Fetcher<'_> {
                     }
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);
-                        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        first_error
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .get_or_insert(error);
                     }
                 }
             }
@@ -174,15 +186,17 @@ impl Fetcher<'_> {
 
     /// Tries one mirror after the other.
     fn fetch(&self, wanted: &Wanted) -> Result<(), FetchError> {
-        let mut last = FetchError::NoMirror { name: wanted.name.clone() };
+        let mut failure = FetchError::NoMirror { name: wanted.name.clone() };
         for url in &wanted.urls {
-            match self.attempts(|| self.fetch_once(wanted, url)) {
+            match attempts(|| self.fetch_once(wanted, url)) {
                 Ok(()) => return Ok(()),
                 Err(error @ FetchError::Store { .. }) => return Err(error),
-                Err(error) => last = error,
+                // That a mirror has something wrong says more than that another has nothing.
+                Err(error) if !matches!(failure, FetchError::Content { .. }) => failure = error,
+                Err(_) => {}
             }
         }
-        Err(last)
+        Err(failure)
     }
 
     fn fetch_once(&self, wanted: &Wanted, url: &str) -> Result<(), FetchError> {
@@ -201,22 +215,23 @@ impl Fetcher<'_> {
             Err(source) => Err(store_error(name, source)),
         }
     }
+}
 
-    fn attempts<T>(&self, attempt: impl Fn() -> Result<T, FetchError>) -> Result<T, FetchError> {
-        let mut wait = BACKOFF;
-        for _ in 1..TRIES {
-            match attempt() {
-                Err(FetchError::Transport { source, .. }) if source.is_temporary() => {
-                    std::thread::sleep(wait);
-                    wait *= 2;
-                }
-                // A cache on the way may have cut a file short: once more is worth it.
-                Err(FetchError::Content { .. }) if wait == BACKOFF => wait *= 2,
-                done => return done,
+/// Tries again as long as that may help.
+fn attempts<T>(attempt: impl Fn() -> Result<T, FetchError>) -> Result<T, FetchError> {
+    let mut wait = BACKOFF;
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(FetchError::Transport { source, .. }) if source.is_temporary() => {
+                std::thread::sleep(wait);
+                wait *= 2;
             }
+            // A cache on the way may have cut a file short: once more is worth it.
+            Err(FetchError::Content { .. }) if wait == BACKOFF => wait *= 2,
+            done => return done,
         }
-        attempt()
     }
+    attempt()
 }
 
 fn transport_error(name: &str, source: TransportError) -> FetchError {

@@ -10,12 +10,20 @@ impl Filter {
     /// Excludes come first and includes make exceptions from them.
     pub(crate) fn new(exclude: &[String], include: &[String]) -> Self {
         let rule = |included| move |pattern: &String| (included, pattern.clone());
-        Self { rules: exclude.iter().map(rule(false)).chain(include.iter().map(rule(true))).collect() }
+        Self {
+            rules: exclude.iter().map(rule(false)).chain(include.iter().map(rule(true))).collect(),
+        }
+    }
+
+    /// Only what matches one of the patterns is in.
+    pub(crate) fn only(patterns: &[String]) -> Self {
+        Self::new(&["*".to_owned()], patterns)
     }
 
     /// Returns true if an absolute path goes into the image.
     pub(crate) fn includes(&self, path: &[u8]) -> bool {
-        let decided = self.rules.iter().rev().find(|(_, pattern)| matches(pattern.as_bytes(), path));
+        let decided =
+            self.rules.iter().rev().find(|(_, pattern)| matches(pattern.as_bytes(), path));
         decided.is_none_or(|(included, _)| *included)
     }
 
@@ -23,8 +31,11 @@ impl Filter {
     pub(crate) fn dpkg_configuration(&self) -> String {
         self.rules
             .iter()
-            .map(|(included, pattern)| format!("path-{} {pattern}\n", if *included { "include" } else { "exclude" }))
-            .collect()
+            .map(|(included, pattern)| {
+                format!("path-{} {pattern}\n", if *included { "include" } else { "exclude" })
+            })
+            .collect::<Vec<_>>()
+            .concat()
     }
 }
 
@@ -80,7 +91,8 @@ mod tests {
 
     #[test]
     fn includes_make_exceptions_from_excludes() {
-        let filter = Filter::new(&["/usr/share/doc/*".into()], &["/usr/share/doc/*/copyright".into()]);
+        let filter =
+            Filter::new(&["/usr/share/doc/*".into()], &["/usr/share/doc/*/copyright".into()]);
         assert!(filter.includes(b"/usr/bin/a"));
         assert!(!filter.includes(b"/usr/share/doc/a/README"));
         assert!(filter.includes(b"/usr/share/doc/a/copyright"));

@@ -100,7 +100,11 @@ impl Keyring {
     ///
     /// Every signature by a key of the keyring must hold, and there must be one. Signatures by other
     /// keys are ignored: Debian signs with the keys of several releases.
-    pub fn verify_cleartext(&self, bytes: &[u8], now: Timestamp) -> Result<SignedText, SignatureError> {
+    pub fn verify_cleartext(
+        &self,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<SignedText, SignatureError> {
         let text = std::str::from_utf8(bytes).map_err(|_| SignatureError::NotText)?;
         let (message, _) = CleartextSignedMessage::from_string(text)
             .map_err(|error| SignatureError::Parse(Box::new(error)))?;
@@ -110,17 +114,25 @@ impl Keyring {
         for signature in message.signatures() {
             let Some(key) = self.find(signature) else { continue };
             let fingerprint = hex(&key.fingerprint());
-            key.verify(signature, covered.as_bytes())
-                .map_err(|source| SignatureError::Bad { key: fingerprint.clone(), source: Box::new(source) })?;
+            key.verify(signature, covered.as_bytes()).map_err(|source| SignatureError::Bad {
+                key: fingerprint.clone(),
+                source: Box::new(source),
+            })?;
             match key.unusable(signature, now.seconds) {
                 None => drop(signers.insert(fingerprint)),
-                Some(reason) => unusable = Some(SignatureError::Unusable { key: fingerprint, reason }),
+                Some(reason) => {
+                    unusable = Some(SignatureError::Unusable { key: fingerprint, reason });
+                }
             }
         }
         if signers.is_empty() {
-            return Err(unusable.unwrap_or_else(|| SignatureError::Untrusted { signers: issuers(&message) }));
+            return Err(unusable
+                .unwrap_or_else(|| SignatureError::Untrusted { signers: issuers(&message) }));
         }
-        Ok(SignedText { text: covered.replace("\r\n", "\n"), signers: signers.into_iter().collect() })
+        Ok(SignedText {
+            text: covered.replace("\r\n", "\n"),
+            signers: signers.into_iter().collect(),
+        })
     }
 
     fn find(&self, signature: &Signature) -> Option<Key<'_>> {
@@ -131,7 +143,10 @@ impl Keyring {
             if is_issuer(signature, &certificate.primary_key) {
                 return Some(Key { certificate, subkey: None });
             }
-            let subkey = certificate.public_subkeys.iter().find(|subkey| is_issuer(signature, &subkey.key))?;
+            let subkey = certificate
+                .public_subkeys
+                .iter()
+                .find(|subkey| is_issuer(signature, &subkey.key))?;
             Some(Key { certificate, subkey: Some(subkey) })
         })
     }
@@ -154,7 +169,11 @@ fn issuers(message: &CleartextSignedMessage) -> String {
             let prints = signature.issuer_fingerprint();
             let print = |fingerprint: &&Fingerprint| hex(fingerprint);
             let id = |id: &&KeyId| upper_hex(id.as_ref());
-            if prints.is_empty() { ids.iter().map(id).collect::<Vec<_>>() } else { prints.iter().map(print).collect() }
+            if prints.is_empty() {
+                ids.iter().map(id).collect::<Vec<_>>()
+            } else {
+                prints.iter().map(print).collect()
+            }
         })
         .collect();
     ids.into_iter().collect::<Vec<_>>().join(", ")
@@ -183,16 +202,25 @@ impl Key<'_> {
 
     /// Returns why the key must not be used now, for a signature that is otherwise right.
     fn unusable(&self, signature: &Signature, now: i64) -> Option<&'static str> {
-        if is_over(signature.created().map(pgp::types::Timestamp::as_secs), signature.signature_expiration_time(), now) {
+        if is_over(
+            signature.created().map(pgp::types::Timestamp::as_secs),
+            signature.signature_expiration_time(),
+            now,
+        ) {
             return Some("made a signature that has expired");
         }
-        self.primary_unusable(now).or_else(|| self.subkey.and_then(|subkey| self.subkey_unusable(subkey, now)))
+        self.primary_unusable(now)
+            .or_else(|| self.subkey.and_then(|subkey| self.subkey_unusable(subkey, now)))
     }
 
     fn primary_unusable(&self, now: i64) -> Option<&'static str> {
         let primary = &self.certificate.primary_key;
         let details = &self.certificate.details;
-        if details.revocation_signatures.iter().any(|revocation| revocation.verify_key(primary).is_ok()) {
+        if details
+            .revocation_signatures
+            .iter()
+            .any(|revocation| revocation.verify_key(primary).is_ok())
+        {
             return Some("is revoked");
         }
         // Self-signatures: those over a user id, and those directly over the key.
@@ -203,16 +231,28 @@ impl Key<'_> {
                     && signature.verify_certification(primary, Tag::UserId, &user.id).is_ok()
             })
         });
-        let direct = details.direct_signatures.iter().filter(|signature| signature.verify_key(primary).is_ok());
-        let Some(newest) = newest(over_users.chain(direct)) else { return Some("has no valid self-signature") };
+        let direct = details
+            .direct_signatures
+            .iter()
+            .filter(|signature| signature.verify_key(primary).is_ok());
+        let Some(newest) = newest(over_users.chain(direct)) else {
+            return Some("has no valid self-signature");
+        };
         let created = Some(primary.created_at().as_secs());
         is_over(created, newest.key_expiration_time(), now).then_some("has expired")
     }
 
-    fn subkey_unusable(&self, subkey: &pgp::composed::SignedPublicSubKey, now: i64) -> Option<&'static str> {
+    fn subkey_unusable(
+        &self,
+        subkey: &pgp::composed::SignedPublicSubKey,
+        now: i64,
+    ) -> Option<&'static str> {
         let primary = &self.certificate.primary_key;
-        let valid = |signature: &&Signature| signature.verify_subkey_binding(primary, &subkey.key).is_ok();
-        let of = |kind: SignatureType| subkey.signatures.iter().filter(move |s| s.typ() == Some(kind)).filter(valid);
+        let valid =
+            |signature: &&Signature| signature.verify_subkey_binding(primary, &subkey.key).is_ok();
+        let of = |kind: SignatureType| {
+            subkey.signatures.iter().filter(move |s| s.typ() == Some(kind)).filter(valid)
+        };
         if of(SignatureType::SubkeyRevocation).next().is_some() {
             return Some("is revoked");
         }
@@ -233,7 +273,9 @@ where
     S: VerifyingKey + Serialize,
     P: KeyDetails + Serialize,
 {
-    binding.embedded_signature().is_some_and(|back| back.verify_primary_key_binding(subkey, primary).is_ok())
+    binding
+        .embedded_signature()
+        .is_some_and(|back| back.verify_primary_key_binding(subkey, primary).is_ok())
 }
 
 fn newest<'s>(signatures: impl Iterator<Item = &'s Signature>) -> Option<&'s Signature> {
@@ -242,7 +284,9 @@ fn newest<'s>(signatures: impl Iterator<Item = &'s Signature>) -> Option<&'s Sig
 
 fn is_over(created: Option<u32>, lifetime: Option<pgp::types::Duration>, now: i64) -> bool {
     let lifetime = lifetime.map(pgp::types::Duration::as_secs).filter(|seconds| *seconds > 0);
-    created.zip(lifetime).is_some_and(|(created, lifetime)| i64::from(created) + i64::from(lifetime) < now)
+    created
+        .zip(lifetime)
+        .is_some_and(|(created, lifetime)| i64::from(created) + i64::from(lifetime) < now)
 }
 
 fn hex(fingerprint: &Fingerprint) -> String {

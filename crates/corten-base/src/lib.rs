@@ -21,6 +21,8 @@ mod scripts;
 pub mod sources;
 mod spool;
 mod suites;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 mod unpack;
 mod version;

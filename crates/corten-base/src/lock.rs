@@ -74,12 +74,12 @@ pub struct Package {
     /// True if it was not asked for but is needed by another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
+    /// The patterns of the files that are taken, if not all; then the package is not installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub part: Vec<String>,
     /// The digests of its scripts, none of which was run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scripts: BTreeMap<String, Digest>,
-    /// Scripts that no effect is known to cover.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub uncovered: Vec<Uncovered>,
 }
 
 /// Which of Debian's two archives.
@@ -97,6 +97,9 @@ pub enum Archive {
 pub struct Evidence {
     /// The signed indexes that were read.
     pub suites: Vec<Suite>,
+    /// Scripts that no effect was known to cover.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<Uncovered>,
 }
 
 /// One signed index.
@@ -158,7 +161,8 @@ impl Lock {
 
     /// Returns the one spelling of the lock as a file: one value a line, so that a change reads well.
     pub fn to_text(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a lock has only text as map keys");
+        let mut text =
+            serde_json::to_string_pretty(self).expect("a lock has only text as map keys");
         text.push('\n');
         text
     }
@@ -192,7 +196,10 @@ pub(crate) mod tests {
                 assembly: 1,
                 effects: 1,
                 epoch: 7,
-                image_mirrors: Mirrors { archive: vec!["http://m.test/debian".into()], security: vec![] },
+                image_mirrors: Mirrors {
+                    archive: vec!["http://m.test/debian".into()],
+                    security: vec![],
+                },
                 layer: DiffId(digest),
                 packages: vec![Package {
                     name: "a".into(),
@@ -205,8 +212,8 @@ pub(crate) mod tests {
                     filename: "pool/a.deb".into(),
                     why: "essential".into(),
                     automatic: false,
+                    part: Vec::new(),
                     scripts: BTreeMap::new(),
-                    uncovered: Vec::new(),
                 }],
             },
             evidence: Evidence::default(),

@@ -80,6 +80,20 @@ pub struct Packages {
     /// Packages that are left out although others need them.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Packages of which only some files are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub part: Vec<Part>,
+}
+
+/// A package of which only some files are taken. The package database does not list it, and what it
+/// needs is not followed; when it is installed later, it takes its files over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The name.
+    pub name: String,
+    /// Patterns of the files.
+    pub files: Vec<String>,
 }
 
 /// Which files of the packages, as patterns of dpkg.
@@ -161,7 +175,9 @@ impl RecipeError {
     /// Returns what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
             Self::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),
             Self::Parse(_) | Self::Field { .. } => None,
         }
@@ -170,7 +186,10 @@ impl RecipeError {
 
 /// Returns the recipes that ship with this program, ordered by name.
 pub fn catalogue() -> Vec<Recipe> {
-    EMBEDDED.iter().map(|text| Recipe::parse(text).expect("embedded recipes are read by a test")).collect()
+    EMBEDDED
+        .iter()
+        .map(|text| Recipe::parse(text).expect("embedded recipes are read by a test"))
+        .collect()
 }
 
 /// Finds a recipe by its name, its reference or one of its aliases.
@@ -178,7 +197,8 @@ pub fn find(name: &str) -> Result<Recipe, RecipeError> {
     let recipes = catalogue();
     let canonical = name.parse::<Reference>().ok().map(|reference| reference.to_string());
     if let Some(recipe) = recipes.iter().find(|recipe| {
-        recipe.name == name || recipe.references().any(|reference| Some(reference.to_string()) == canonical)
+        recipe.name == name
+            || recipe.references().any(|reference| Some(reference.to_string()) == canonical)
     }) {
         return Ok(recipe.clone());
     }
@@ -193,7 +213,8 @@ pub fn find(name: &str) -> Result<Recipe, RecipeError> {
 impl Recipe {
     /// Reads a recipe.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Parse(Box::new(error)))?;
+        let recipe: Self =
+            toml::from_str(text).map_err(|error| RecipeError::Parse(Box::new(error)))?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -210,7 +231,11 @@ impl Recipe {
 
     fn check(&self) -> Result<(), RecipeError> {
         let error = |field, problem: &str| {
-            Err(RecipeError::Field { recipe: self.name.clone(), field, problem: problem.to_owned() })
+            Err(RecipeError::Field {
+                recipe: self.name.clone(),
+                field,
+                problem: problem.to_owned(),
+            })
         };
         if self.schema != SCHEMA {
             return error("schema", "this version reads schema 1");
@@ -221,14 +246,25 @@ impl Recipe {
         for text in [&self.reference].into_iter().chain(&self.aliases) {
             match text.parse::<Reference>() {
                 Ok(reference) if reference.digest().is_none() => {}
-                _ => return error("reference", &format!("`{text}` is not an image name with a tag")),
+                _ => {
+                    return error(
+                        "reference",
+                        &format!("`{text}` is not an image name with a tag"),
+                    );
+                }
             }
         }
-        if self.architectures.is_empty() || self.architectures.iter().any(|name| !matches!(name.as_str(), "amd64" | "arm64")) {
+        if self.architectures.is_empty()
+            || self.architectures.iter().any(|name| !matches!(name.as_str(), "amd64" | "arm64"))
+        {
             return error("architectures", "it must list `amd64`, `arm64` or both");
         }
-        let suites = [&self.base.suite].into_iter().chain(&self.base.updates).chain(&self.base.security);
-        if suites.chain([&self.base.component]).any(|name| name.is_empty() || !name.bytes().all(is_word_byte)) {
+        let suites =
+            [&self.base.suite].into_iter().chain(&self.base.updates).chain(&self.base.security);
+        if suites
+            .chain([&self.base.component])
+            .any(|name| name.is_empty() || !name.bytes().all(is_word_byte))
+        {
             return error("base", "names of suites and components must be plain words");
         }
         if !self.packages.required && self.packages.add.is_empty() {
@@ -257,8 +293,12 @@ mod tests {
     #[test]
     fn the_embedded_recipes_are_valid_and_have_distinct_names() {
         let recipes = catalogue();
-        let mut names: Vec<String> = recipes.iter().flat_map(|recipe| recipe.references()).map(|r| r.to_string()).collect();
-        assert_eq!(names.len(), recipes.iter().map(|recipe| recipe.aliases.len() + 1).sum::<usize>());
+        let mut names: Vec<String> =
+            recipes.iter().flat_map(Recipe::references).map(|r| r.to_string()).collect();
+        assert_eq!(
+            names.len(),
+            recipes.iter().map(|recipe| recipe.aliases.len() + 1).sum::<usize>()
+        );
         assert!(names.iter().all(|name| name.starts_with(GOLDEN_REGISTRY)));
         names.sort();
         let count = names.len();
@@ -268,7 +308,9 @@ mod tests {
 
     #[test]
     fn a_recipe_is_found_by_name_and_by_any_reference() {
-        for name in ["python-3.11", "golden.internal/python:3.11-slim", "golden.internal/python:3.11"] {
+        for name in
+            ["python-3.11", "golden.internal/python:3.11-slim", "golden.internal/python:3.11"]
+        {
             assert_eq!(find(name).unwrap().name, "python-3.11", "{name}");
         }
         assert_eq!(find("golden.internal/debian:bookworm").unwrap().name, "debian-12");
@@ -282,12 +324,31 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused_by_name() {
         let text = EMBEDDED[0];
-        let refused = |from: &str, to: &str| Recipe::parse(&text.replace(from, to)).unwrap_err().to_string();
+        let refused =
+            |from: &str, to: &str| Recipe::parse(&text.replace(from, to)).unwrap_err().to_string();
         assert!(refused("schema = 1", "schema = 2").contains("`schema`"));
         assert!(refused("suite = \"bookworm\"", "suite = \"../x\"").contains("`base`"));
         assert!(refused("\"arm64\"]", "\"mips\"]").contains("`architectures`"));
         assert!(refused("\"PATH=", "\"PATH").contains("`config`"));
         assert!(refused("schema = 1", "schema = 1\nsurprise = 1").contains("failed to parse"));
+    }
+
+    #[test]
+    fn the_embedded_recipes_have_what_dockerfiles_expect() {
+        for recipe in catalogue() {
+            // Bash, dpkg, passwd and coreutils are essential or required.
+            assert!(recipe.packages.required);
+            for package in ["apt", "procps", "usr-is-merged"] {
+                assert!(recipe.packages.add.iter().any(|name| name == package), "{package}");
+            }
+        }
+        let python = find("python-3.11").unwrap();
+        assert!(python.packages.add.iter().any(|name| name == "ca-certificates"));
+        assert!(python.python.unwrap().wheels.contains(&"pip".to_owned()));
+        // Without the mark, pip installs as it does in other images.
+        let filter = crate::filter::Filter::new(&python.files.exclude, &python.files.include);
+        assert!(!filter.includes(b"/usr/lib/python3.11/EXTERNALLY-MANAGED"));
+        assert!(filter.includes(b"/usr/lib/python3.11/os.py"));
     }
 
     #[test]

@@ -108,14 +108,16 @@ pub(crate) fn parse<'t>(field: &'t str, architecture: &str) -> Vec<Vec<Relation<
 /// Returns nothing for a blank, or for a relation that holds for other architectures only.
 fn parse_one<'t>(text: &'t str, architecture: &str) -> Option<Relation<'t>> {
     let text = text.trim_ascii();
-    let end = text.find(|c: char| c.is_ascii_whitespace() || "([<".contains(c)).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| c.is_ascii_whitespace() || "([<".contains(c)).unwrap_or(text.len());
     let (name, rest) = text.split_at_checked(end)?;
     if name.is_empty() {
         return None;
     }
     if let Some(list) = between(rest, '[', ']') {
         let negated = list.trim_ascii().starts_with('!');
-        let named = list.split_ascii_whitespace().any(|word| word.trim_start_matches('!') == architecture);
+        let named =
+            list.split_ascii_whitespace().any(|word| word.trim_start_matches('!') == architecture);
         if named == negated {
             return None;
         }
@@ -167,7 +169,9 @@ mod tests {
 
     #[test]
     fn constraints_compare_as_debian_versions() {
-        let allows = |field: &str, version: &str| parse(field, "amd64")[0][0].version.unwrap().allows(version);
+        let allows = |field: &str, version: &str| {
+            parse(field, "amd64")[0][0].version.unwrap().allows(version)
+        };
         assert!(allows("a (>= 2.36-9)", "2.36-9+deb12u1"));
         assert!(!allows("a (<< 2)", "2"));
         assert!(allows("a (<= 2)", "2~rc"));

@@ -86,7 +86,11 @@ pub enum ReleaseError {
 
 impl Release {
     /// Verifies and parses an `InRelease`. The dates are not checked: see [`Release::check_dates`].
-    pub(crate) fn verify(bytes: &[u8], keyring: &Keyring, now: Timestamp) -> Result<Self, ReleaseError> {
+    pub(crate) fn verify(
+        bytes: &[u8],
+        keyring: &Keyring,
+        now: Timestamp,
+    ) -> Result<Self, ReleaseError> {
         let signed = keyring.verify_cleartext(bytes, now)?;
         let mut release = Self::parse(&signed.text)?;
         release.signers = signed.signers;
@@ -99,9 +103,8 @@ impl Release {
         let required = |name: &'static str| {
             fields.get(name).filter(|value| !value.is_empty()).ok_or(ReleaseError::Field(name))
         };
-        let date = |name: &'static str, value: &str| {
-            parse_date(value).ok_or(ReleaseError::Field(name))
-        };
+        let date =
+            |name: &'static str, value: &str| parse_date(value).ok_or(ReleaseError::Field(name));
         let mut files = BTreeMap::new();
         for line in required("SHA256")?.lines().filter(|line| !line.trim_ascii().is_empty()) {
             let (path, entry) = parse_entry(line).ok_or(ReleaseError::Field("SHA256"))?;
@@ -112,7 +115,10 @@ impl Release {
             codename: required("Codename")?.to_owned(),
             suite: fields.text("Suite").to_owned(),
             date: date("Date", required("Date")?)?,
-            valid_until: fields.get("Valid-Until").map(|value| date("Valid-Until", value)).transpose()?,
+            valid_until: fields
+                .get("Valid-Until")
+                .map(|value| date("Valid-Until", value))
+                .transpose()?,
             by_hash: fields.text("Acquire-By-Hash") == "yes",
             files,
             signers: Vec::new(),
@@ -125,7 +131,10 @@ impl Release {
         if self.codename == expected || self.suite == expected {
             return Ok(());
         }
-        Err(ReleaseError::WrongSuite { expected: expected.to_owned(), found: self.codename.clone() })
+        Err(ReleaseError::WrongSuite {
+            expected: expected.to_owned(),
+            found: self.codename.clone(),
+        })
     }
 
     /// Refuses a release that has expired or lies in the future.
@@ -165,7 +174,9 @@ fn parse_date(text: &str) -> Option<i64> {
     let mut clock = time.splitn(3, ':').map(|part| part.parse::<i8>().ok());
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     let month = i8::try_from(month).ok()?;
-    let date = civil::DateTime::new(year.parse().ok()?, month, day.parse().ok()?, hour, minute, second, 0).ok()?;
+    let date =
+        civil::DateTime::new(year.parse().ok()?, month, day.parse().ok()?, hour, minute, second, 0)
+            .ok()?;
     Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
@@ -184,7 +195,9 @@ mod tests {
         assert_eq!(release.date, 1_783_764_997);
         assert!(release.by_hash);
         assert_eq!(release.files["main/binary-amd64/Packages.xz"].size_bytes, 7);
-        assert!(release.check_suite("bookworm").is_ok() && release.check_suite("oldstable").is_ok());
+        assert!(
+            release.check_suite("bookworm").is_ok() && release.check_suite("oldstable").is_ok()
+        );
         let wrong = release.check_suite("trixie").unwrap_err().to_string();
         assert_eq!(wrong, "it is for `bookworm`, not for `trixie`");
     }
@@ -193,7 +206,12 @@ mod tests {
     fn dates_are_in_utc() {
         assert_eq!(parse_date("Thu, 01 Jan 1970 00:00:01 UTC"), Some(1));
         assert_eq!(parse_date("Sat, 11 Jul 2026 10:16:37 UTC"), Some(1_783_764_997));
-        for bad in ["", "Sat, 31 Feb 2026 10:16:37 UTC", "Sat, 11 Jul 2026 10:16:37 CET", "Sat, 11 Foo 2026 1:1:1 UTC"] {
+        for bad in [
+            "",
+            "Sat, 31 Feb 2026 10:16:37 UTC",
+            "Sat, 11 Jul 2026 10:16:37 CET",
+            "Sat, 11 Foo 2026 1:1:1 UTC",
+        ] {
             assert_eq!(parse_date(bad), None, "{bad}");
         }
     }
@@ -212,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_release_with_a_missing_field_or_an_unsafe_path_is_refused() {
-        let refused = |from: &str, to: &str| Release::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
+        let refused =
+            |from: &str, to: &str| Release::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
         assert!(refused("Codename: bookworm\n", "").contains("`Codename`"));
         assert!(refused("Date: Sat, ", "Date: ").contains("`Date`"));
         assert!(refused("main/binary", "../main").contains("`SHA256`"));

@@ -67,7 +67,9 @@ pub enum ResolveError {
         offer: String,
     },
     /// Two chosen packages refuse each other.
-    #[error("`{package}` and `{other}` exclude each other (`{relation}`): {package} is {chain}; {other} is {other_chain}")]
+    #[error(
+        "`{package}` and `{other}` exclude each other (`{relation}`): {package} is {chain}; {other} is {other_chain}"
+    )]
     Conflict {
         /// The package that refuses.
         package: String,
@@ -95,15 +97,31 @@ pub enum ResolveError {
 }
 
 /// Chooses the packages, ordered by name.
-pub(crate) fn resolve(universe: &Universe<'_>, request: &Request<'_>) -> Result<Vec<Choice>, ResolveError> {
-    let mut resolver =
-        Resolver { universe, exclude: &request.exclude, chosen: BTreeMap::new(), queue: VecDeque::new() };
+pub(crate) fn resolve(
+    universe: &Universe<'_>,
+    request: &Request<'_>,
+) -> Result<Vec<Choice>, ResolveError> {
+    let mut resolver = Resolver {
+        universe,
+        exclude: &request.exclude,
+        chosen: BTreeMap::new(),
+        queue: VecDeque::new(),
+    };
     resolver.seed(request)?;
     while let Some(name) = resolver.queue.pop_front() {
         resolver.follow(name)?;
     }
     resolver.check_conflicts()?;
     Ok(resolver.chosen.into_values().collect())
+}
+
+/// Returns the newest version of one package, without what it needs.
+pub(crate) fn newest(universe: &Universe<'_>, name: &str) -> Result<u32, ResolveError> {
+    universe.versions(name).first().copied().ok_or_else(|| ResolveError::Unsatisfied {
+        relation: name.to_owned(),
+        chain: Reason::Recipe.to_string(),
+        offer: format!("the indexes have no `{name}` for {}", universe.architecture),
+    })
 }
 
 struct Resolver<'u, 't> {
@@ -173,10 +191,15 @@ impl<'t> Resolver<'_, 't> {
     fn is_settled(&self, group: &[Relation<'_>]) -> bool {
         group.iter().any(|relation| {
             self.exclude.contains(relation.name)
-                || self.chosen.get(relation.name).is_some_and(|choice| self.fits(choice.number, relation))
-                || self.universe.providers(relation.name).iter().any(|number| {
-                    self.is_chosen(*number) && self.fits(*number, relation)
-                })
+                || self
+                    .chosen
+                    .get(relation.name)
+                    .is_some_and(|choice| self.fits(choice.number, relation))
+                || self
+                    .universe
+                    .providers(relation.name)
+                    .iter()
+                    .any(|number| self.is_chosen(*number) && self.fits(*number, relation))
         })
     }
 
@@ -207,7 +230,8 @@ impl<'t> Resolver<'_, 't> {
     /// Says why a group failed: another version was chosen before, or nothing fits at all.
     fn explain(&self, group: &[Relation<'_>], reason: &Reason) -> ResolveError {
         for relation in group {
-            let available = self.universe.versions(relation.name).iter().any(|n| self.fits(*n, relation));
+            let available =
+                self.universe.versions(relation.name).iter().any(|n| self.fits(*n, relation));
             if let Some(choice) = self.chosen.get(relation.name).filter(|_| available) {
                 return ResolveError::Version {
                     relation: relation.to_string(),
@@ -231,8 +255,12 @@ impl<'t> Resolver<'_, 't> {
 
     fn offer(&self, relation: &Relation<'_>) -> String {
         let name = relation.name;
-        let versions: Vec<&str> =
-            self.universe.versions(name).iter().map(|number| self.universe.package(*number).version).collect();
+        let versions: Vec<&str> = self
+            .universe
+            .versions(name)
+            .iter()
+            .map(|number| self.universe.package(*number).version)
+            .collect();
         if !versions.is_empty() {
             return format!("the indexes have {name} {}", versions.join(", "));
         }
@@ -280,7 +308,9 @@ impl<'t> Resolver<'_, 't> {
                         other: title(other),
                         relation: relation.to_string(),
                         chain: self.chain(&choice.reason),
-                        other_chain: other_reason.map(|reason| self.chain(reason)).unwrap_or_default(),
+                        other_chain: other_reason
+                            .map(|reason| self.chain(reason))
+                            .unwrap_or_default(),
                     });
                 }
             }
@@ -304,8 +334,11 @@ mod tests {
             Err(error) => format!("error: {error}\n"),
             Ok(choices) => choices
                 .iter()
-                .map(|choice| format!("{}: {}\n", title(universe.package(choice.number)), choice.reason))
-                .collect(),
+                .map(|choice| {
+                    format!("{}: {}\n", title(universe.package(choice.number)), choice.reason)
+                })
+                .collect::<Vec<_>>()
+                .concat(),
         };
         expected.assert_eq(&text);
     }
@@ -318,10 +351,11 @@ mod tests {
             .map(|line| {
                 let mut parts = line.trim().split("; ");
                 let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
-                let fields: String = parts.map(|field| format!("{field}\n")).collect();
+                let fields = parts.flat_map(|field| [field, "\n"]).collect::<String>();
                 format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n{fields}\n")
             })
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     fn add<'r>(names: &[&'r str]) -> Request<'r> {
@@ -376,7 +410,9 @@ mod tests {
 
     #[test]
     fn an_excluded_package_is_neither_chosen_nor_missed() {
-        let index = index("app 1; Depends: debconf | debconf-2.0, lib\nlib 1\ndebconf 1\ncdebconf 1; Provides: debconf-2.0");
+        let index = index(
+            "app 1; Depends: debconf | debconf-2.0, lib\nlib 1\ndebconf 1\ncdebconf 1; Provides: debconf-2.0",
+        );
         let request = Request { exclude: BTreeSet::from(["debconf"]), ..add(&["app"]) };
         check(
             &index,
@@ -421,7 +457,9 @@ mod tests {
 
     #[test]
     fn packages_that_exclude_each_other_are_refused() {
-        let index = index("a 1; Conflicts: mta\nb 1; Depends: c\nc 1; Provides: mta\nd 1; Conflicts: me; Provides: me");
+        let index = index(
+            "a 1; Conflicts: mta\nb 1; Depends: c\nc 1; Provides: mta\nd 1; Conflicts: me; Provides: me",
+        );
         check(
             &index,
             &add(&["a", "b"]),
@@ -429,8 +467,12 @@ mod tests {
                 error: `a 1` and `c 1` exclude each other (`mta`): a 1 is named by the recipe; c 1 is needed by b, which is named by the recipe
             "#]],
         );
-        check(&index, &add(&["d"]), &expect![[r#"
+        check(
+            &index,
+            &add(&["d"]),
+            &expect![[r#"
             d 1: named by the recipe
-        "#]]);
+        "#]],
+        );
     }
 }

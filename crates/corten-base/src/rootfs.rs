@@ -124,13 +124,12 @@ impl<'s> Rootfs<'s> {
         folders: &mut BTreeMap<TreePath, TreePath>,
     ) -> Result<(), RootfsError> {
         let parent = entry.path.parent().unwrap_or(TreePath::root());
-        let folder = match folders.get(&parent) {
-            Some(folder) => folder.clone(),
-            None => {
-                let folder = self.resolve_folder(&parent)?;
-                folders.insert(parent, folder.clone());
-                folder
-            }
+        let folder = if let Some(folder) = folders.get(&parent) {
+            folder.clone()
+        } else {
+            let folder = self.resolve_folder(&parent)?;
+            folders.insert(parent, folder.clone());
+            folder
         };
         let path = folder.join(entry.path.name())?;
         if !entry.included {
@@ -152,7 +151,10 @@ impl<'s> Rootfs<'s> {
                 if !matches!(self.tree.file(&target), Some(Node { kind: Kind::File(_), .. })) {
                     let package = packages.get(number).map(|package| package.name.clone());
                     let path = path.to_string();
-                    return Err(RootfsError::LinkTarget { package: package.unwrap_or_default(), path });
+                    return Err(RootfsError::LinkTarget {
+                        package: package.unwrap_or_default(),
+                        path,
+                    });
                 }
                 Kind::Hardlink(target)
             }
@@ -182,7 +184,8 @@ impl<'s> Rootfs<'s> {
         node: &Node,
     ) -> Result<bool, RootfsError> {
         let Some(other_number) = self.owners.get(path) else { return Ok(false) };
-        let (Some(package), Some(other)) = (packages.get(number), packages.get(*other_number)) else {
+        let (Some(package), Some(other)) = (packages.get(number), packages.get(*other_number))
+        else {
             return Ok(false);
         };
         if *other_number == number || replaces(package, other) {
@@ -241,7 +244,9 @@ impl<'s> Rootfs<'s> {
 
     fn folder_at(&self, path: &TreePath) -> Result<Option<TreePath>, RootfsError> {
         match self.resolve_folder(path) {
-            Ok(folder) => Ok(self.tree.get(&folder).filter(|node| node.is_directory()).map(|_| folder)),
+            Ok(folder) => {
+                Ok(self.tree.get(&folder).filter(|node| node.is_directory()).map(|_| folder))
+            }
             Err(RootfsError::NotADirectory { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -330,7 +335,9 @@ impl<'s> Rootfs<'s> {
 
     /// Returns the first bytes of a file's content, by its exact path.
     pub(crate) fn head(&self, path: &TreePath, limit: usize) -> Result<Vec<u8>, RootfsError> {
-        let Some(Node { kind: Kind::File(content), .. }) = self.tree.file(path) else { return Ok(Vec::new()) };
+        let Some(Node { kind: Kind::File(content), .. }) = self.tree.file(path) else {
+            return Ok(Vec::new());
+        };
         match content {
             Content::Inline(bytes) => Ok(bytes.get(..limit).unwrap_or(bytes).to_vec()),
             Content::External { handle, size } => {
@@ -349,7 +356,10 @@ impl<'s> Rootfs<'s> {
         let Some(folder) = self.resolve(path) else { return Vec::new() };
         let depth = folder.components().count() + 1;
         let below = self.tree.below(&folder);
-        below.filter(|(path, _)| path.components().count() == depth).map(|(path, _)| path.name().to_vec()).collect()
+        below
+            .filter(|(path, _)| path.components().count() == depth)
+            .map(|(path, _)| path.name().to_vec())
+            .collect()
     }
 
     /// Returns the tree as it is now.
@@ -382,7 +392,12 @@ impl<'s> Rootfs<'s> {
     }
 
     /// Writes a file of root; what was there is replaced.
-    pub(crate) fn write(&mut self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) -> Result<(), RootfsError> {
+    pub(crate) fn write(
+        &mut self,
+        path: &str,
+        bytes: impl AsRef<[u8]>,
+        mode: u32,
+    ) -> Result<(), RootfsError> {
         let kind = Kind::File(Content::Inline(Arc::from(bytes.as_ref())));
         self.place(path, self.meta(mode), kind)
     }
@@ -475,8 +490,10 @@ fn lexical(path: &[u8]) -> Option<TreePath> {
 
 fn replaces(package: &Unpacked, other: &Unpacked) -> bool {
     let control = crate::deb822::paragraphs(&package.control.control).next().unwrap_or_default();
-    relation::parse(control.text("Replaces"), &package.architecture).iter().flatten().any(|relation| {
-        relation.name == other.name
-            && relation.version.is_none_or(|constraint| constraint.allows(&other.version))
-    })
+    relation::parse(control.text("Replaces"), &package.architecture).iter().flatten().any(
+        |relation| {
+            relation.name == other.name
+                && relation.version.is_none_or(|constraint| constraint.allows(&other.version))
+        },
+    )
 }

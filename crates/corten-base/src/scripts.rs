@@ -21,9 +21,18 @@ const ALL_SCRIPTS: [&str; 5] = ["config", "preinst", "postinst", "prerm", "postr
 /// The helpers whose sections do nothing in an image that is made at once: they move files of older
 /// versions, enable services, or make what an effect makes too.
 const HELPERS: [&str; 12] = [
-    "dh_installalternatives", "dh_installdeb", "dh_installdebconf", "dh_installinit", "dh_installmenu",
-    "dh_installmime", "dh_installsystemd", "dh_installsystemduser", "dh_installtmpfiles", "dh_makeshlibs",
-    "dh_python3", "dh_ucf",
+    "dh_installalternatives",
+    "dh_installdeb",
+    "dh_installdebconf",
+    "dh_installinit",
+    "dh_installmenu",
+    "dh_installmime",
+    "dh_installsystemd",
+    "dh_installsystemduser",
+    "dh_installtmpfiles",
+    "dh_makeshlibs",
+    "dh_python3",
+    "dh_ucf",
 ];
 
 /// The table of rests that were read.
@@ -46,7 +55,7 @@ struct Row {
     /// The effect that does the same, or `none`.
     effect: String,
     /// Why that is enough.
-    #[expect(dead_code, reason = "it is for those who read the table, and the format demands it")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for those who read the table"))]
     why: String,
 }
 
@@ -79,15 +88,24 @@ impl Coverage {
         Self { rests }
     }
 
+    /// Returns true if the rest of a script has been read.
+    pub(crate) fn knows(&self, script: &Uncovered) -> bool {
+        let known = self.rests.get(&(script.package.clone(), script.script.clone()));
+        known.is_some_and(|known| known.contains(&script.rest.hex()))
+    }
+
     /// Returns the scripts of a package that are not covered.
     pub(crate) fn uncovered(&self, package: &Script<'_>, control: &Control) -> Vec<Uncovered> {
         let mut all = Vec::new();
         for script in INSTALL_SCRIPTS {
             let Some(rest) = rest(control.text(script), package) else { continue };
-            let digest = Digest::of(rest.as_bytes());
-            let known = self.rests.get(&(package.name.to_owned(), script.to_owned()));
-            if !known.is_some_and(|known| known.contains(&digest.hex())) {
-                all.push(Uncovered { package: package.name.to_owned(), script: script.to_owned(), rest: digest });
+            let found = Uncovered {
+                package: package.name.to_owned(),
+                script: script.to_owned(),
+                rest: Digest::of(rest.as_bytes()),
+            };
+            if !self.knows(&found) {
+                all.push(found);
             }
         }
         all
@@ -96,7 +114,9 @@ impl Coverage {
 
 /// Returns the digests of all scripts of a package.
 pub(crate) fn digests(control: &Control) -> BTreeMap<String, Digest> {
-    let digest = |name: &&str| control.files.get(*name).map(|file| ((*name).to_owned(), Digest::of(&file.bytes)));
+    let digest = |name: &&str| {
+        control.files.get(*name).map(|file| ((*name).to_owned(), Digest::of(&file.bytes)))
+    };
     ALL_SCRIPTS.iter().filter_map(digest).collect()
 }
 
@@ -128,11 +148,16 @@ pub(crate) fn rest(script: &str, package: &Script<'_>) -> Option<String> {
             continue;
         }
         let is_call = calls > 0 && !effects::parse_calls(text).is_empty();
-        if !text.is_empty() && !in_section && !is_call && !text.starts_with("dpkg-maintscript-helper ") {
+        if !text.is_empty()
+            && !in_section
+            && !is_call
+            && !text.starts_with("dpkg-maintscript-helper ")
+        {
             lines.push(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
-    let idle = |line: &String| matches!(line.as_str(), "set -e" | "set -eu" | "set +eu" | "exit 0" | ":");
+    let idle =
+        |line: &String| matches!(line.as_str(), "set -e" | "set -eu" | "set +eu" | "exit 0" | ":");
     if lines.iter().all(idle) {
         return None;
     }
@@ -183,21 +208,45 @@ mod tests {
             "#]],
         );
         let on = |architecture, triplet: &str| {
-            rest(&format!("rm /usr/lib/{triplet}/x:{architecture}\n"), &Script { architecture, ..PACKAGE })
+            rest(
+                &format!("rm /usr/lib/{triplet}/x:{architecture}\n"),
+                &Script { architecture, ..PACKAGE },
+            )
         };
         assert_eq!(on("amd64", "x86_64-linux-gnu"), on("arm64", "aarch64-linux-gnu"));
+    }
+
+    #[test]
+    fn the_table_names_effects_that_exist_and_reasons() {
+        let table: Table = toml::from_str(TABLE).unwrap();
+        let mut previous = (String::new(), String::new());
+        for Row { package, script, rest, effect, why } in table.script {
+            for name in effect.split(", ") {
+                assert!(name == "none" || effects::names().any(|known| known == name), "{name}");
+            }
+            assert!(why.len() > 10, "{package} {script}");
+            assert!(INSTALL_SCRIPTS.contains(&script.as_str()), "{script}");
+            assert!(!rest.is_empty() && rest.iter().all(|rest| rest.len() == 64), "{package}");
+            let row = (package, script);
+            assert!(previous < row, "{row:?} is not in order");
+            previous = row;
+        }
     }
 
     #[test]
     fn the_table_is_read_and_a_changed_script_is_reported() {
         let coverage = Coverage::embedded();
         let mut control = Control::default();
-        let file = |text: &str| crate::deb::ControlFile { bytes: text.into(), mode: 0o755, mtime: 0 };
+        let file =
+            |text: &str| crate::deb::ControlFile { bytes: text.into(), mode: 0o755, mtime: 0 };
         control.files.insert("postinst".into(), file("set -e\nrm -rf /somewhere\n"));
         control.files.insert("prerm".into(), file("anything\n"));
         let uncovered = coverage.uncovered(&PACKAGE, &control);
         assert_eq!(uncovered.len(), 1);
-        assert_eq!((uncovered[0].package.as_str(), uncovered[0].script.as_str()), ("p", "postinst"));
+        assert_eq!(
+            (uncovered[0].package.as_str(), uncovered[0].script.as_str()),
+            ("p", "postinst")
+        );
         assert_eq!(digests(&control).keys().collect::<Vec<_>>(), ["postinst", "prerm"]);
     }
 }

@@ -16,8 +16,19 @@ const SOURCES_BYTES_MAX: u64 = 1 << 20;
 
 /// The names that suites of Debian begin with. A suite of another name is some other archive.
 const DEBIAN_SUITES: [&str; 13] = [
-    "stable", "testing", "unstable", "sid", "experimental", "oldstable", "oldoldstable", "buster",
-    "bullseye", "bookworm", "trixie", "forky", "duke",
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "experimental",
+    "oldstable",
+    "oldoldstable",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
 ];
 
 /// One place that apt reads packages from.
@@ -91,7 +102,8 @@ fn parse_line(line: &str) -> Option<Vec<Source>> {
         Some(rest) => rest.split_once(']')?,
         None => ("", rest),
     };
-    let signed_by = options.split_ascii_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+    let signed_by =
+        options.split_ascii_whitespace().find_map(|option| option.strip_prefix("signed-by="));
     let mut words = rest.split_ascii_whitespace().map(ToOwned::to_owned);
     let (uri, suite) = (words.next()?, words.next()?);
     Some(sources(&[uri], &[suite], &words.collect::<Vec<_>>(), signed_by))
@@ -111,7 +123,12 @@ pub fn parse_deb822(text: &str) -> Vec<Source> {
     all
 }
 
-fn sources(uris: &[String], suites: &[String], components: &[String], signed_by: Option<&str>) -> Vec<Source> {
+fn sources(
+    uris: &[String],
+    suites: &[String],
+    components: &[String],
+    signed_by: Option<&str>,
+) -> Vec<Source> {
     let mut all = Vec::new();
     for uri in uris {
         for suite in suites {
@@ -131,7 +148,10 @@ impl Source {
     fn may_be_debian(&self) -> bool {
         let base = self.suite.split(['-', '/']).next().unwrap_or_default();
         let suffix = self.suite.get(base.len()..).unwrap_or_default();
-        let known = matches!(suffix, "" | "-updates" | "-security" | "/updates" | "-backports" | "-proposed-updates");
+        let known = matches!(
+            suffix,
+            "" | "-updates" | "-security" | "/updates" | "-backports" | "-proposed-updates"
+        );
         // A keyring of its own is how other archives are told apart; an inline key says nothing.
         let keyring = self.signed_by.as_deref().is_none_or(|keyring| {
             keyring.contains("debian-archive") || keyring.contains("-----BEGIN")
@@ -153,13 +173,15 @@ impl Mirrors {
     pub fn from_sources(sources: &[Source]) -> Self {
         let mut mirrors = Self::default();
         for source in sources.iter().filter(|source| source.may_be_debian()) {
-            let list = if source.is_security() { &mut mirrors.security } else { &mut mirrors.archive };
+            let list =
+                if source.is_security() { &mut mirrors.security } else { &mut mirrors.archive };
             if !list.contains(&source.uri) {
                 list.push(source.uri.clone());
             }
         }
         // Archives of others that carry Debian's suite names come after those that look like Debian's.
-        let foreign = |uri: &String| !uri.rsplit('/').next().is_some_and(|last| last.starts_with("debian"));
+        let foreign =
+            |uri: &String| !uri.rsplit('/').next().is_some_and(|last| last.starts_with("debian"));
         mirrors.archive.sort_by_key(foreign);
         mirrors.security.sort_by_key(foreign);
         if mirrors.security.is_empty() {
@@ -228,10 +250,13 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn check(sources: &[Source], expected: &Expect) {
-        let lines: String = sources
+        let lines = sources
             .iter()
-            .map(|s| format!("{} {} {} {:?}\n", s.uri, s.suite, s.components.join(","), s.signed_by))
-            .collect();
+            .map(|s| {
+                format!("{} {} {} {:?}\n", s.uri, s.suite, s.components.join(","), s.signed_by)
+            })
+            .collect::<Vec<_>>()
+            .concat();
         expected.assert_eq(&lines);
     }
 
@@ -288,7 +313,10 @@ mod tests {
         assert_eq!(mirrors.security, ["file:///srv/sec"]);
         assert!(Mirrors::parse(["https://m.test/d"]).unwrap().security.is_empty());
         let refused = Mirrors::parse(["ftp://user:secret@m.test/debian"]).unwrap_err().to_string();
-        assert_eq!(refused, "`ftp://m.test/debian` is not a mirror: expected an `http://`, `https://` or `file://` URL");
+        assert_eq!(
+            refused,
+            "`ftp://m.test/debian` is not a mirror: expected an `http://`, `https://` or `file://` URL"
+        );
     }
 
     #[test]
@@ -309,9 +337,11 @@ mod tests {
         let folder = host.join("sources.list.d");
         file::create_dirs(&folder, 0o755).unwrap();
         assert!(from_apt(&host).unwrap().is_empty());
-        file::write(&host.join("sources.list"), b"deb http://a.test/debian bookworm main\n").unwrap();
+        file::write(&host.join("sources.list"), b"deb http://a.test/debian bookworm main\n")
+            .unwrap();
         file::write(&folder.join("debian.sources"), DEB822.as_bytes()).unwrap();
-        file::write(&folder.join("old.list.disabled"), b"deb http://b.test/debian bookworm main\n").unwrap();
+        file::write(&folder.join("old.list.disabled"), b"deb http://b.test/debian bookworm main\n")
+            .unwrap();
         assert_eq!(from_apt(&host).unwrap().len(), 4);
         file::remove_tree(&host).unwrap();
         assert!(from_apt(&host).unwrap().is_empty());

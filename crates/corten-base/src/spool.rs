@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn what_a_pen_keeps_is_read_back() {
-        let folder = std::env::temp_dir().join(format!("corten-spool-{}", corten_sys::random::name()));
+        let folder =
+            std::env::temp_dir().join(format!("corten-spool-{}", corten_sys::random::name()));
         file::create_dirs(&folder, 0o700).unwrap();
         let spool = Spool::new(&folder);
         let (mut one, mut two) = (spool.take_pen().unwrap(), spool.take_pen().unwrap());

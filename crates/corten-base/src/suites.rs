@@ -44,10 +44,14 @@ pub(crate) fn load(
     let results: Vec<Result<Indexed, BaseError>> = std::thread::scope(|scope| {
         let handles: Vec<_> = suites
             .iter()
-            .map(|(archive, suite)| scope.spawn(move || load_suite(recipe, *archive, suite, options, fetcher)))
+            .map(|(archive, suite)| {
+                scope.spawn(move || load_suite(recipe, *archive, suite, options, fetcher))
+            })
             .collect();
-        let joined = handles.into_iter().map(|handle| handle.join());
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let joined = handles.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     });
     results.into_iter().collect()
 }
@@ -63,18 +67,16 @@ fn load_suite(
         Archive::Main => &options.mirrors.archive,
         Archive::Security => &options.mirrors.security,
     };
-    let mut last = None;
+    let mut failure = None;
     for uri in mirrors {
         match from_mirror(recipe, uri, suite, options, fetcher) {
             Ok(evidence) => return Ok(Indexed { archive, evidence }),
-            Err(error) => {
-                if let Some(previous) = last.replace(error) {
-                    drop(previous);
-                }
-            }
+            // That a mirror cannot be trusted says more than that another does not answer.
+            Err(_) if matches!(failure, Some(BaseError::Release { .. })) => {}
+            Err(error) => failure = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| match archive {
+    Err(failure.unwrap_or_else(|| match archive {
         Archive::Main => BaseError::NoMirror,
         Archive::Security => BaseError::NoSecurityMirror { suite: suite.to_owned() },
     }))
@@ -153,7 +155,12 @@ fn read_release(
             // A mirror that lags behind, or somebody who wants us to miss updates.
             Some(Ok(newer)) if newer.date > release.date => {
                 let date = rfc3339(release.date);
-                warn(fetcher.reporter, format!("`{shown}` is older ({date}) than what was seen before; the newer one is used"));
+                warn(
+                    fetcher.reporter,
+                    format!(
+                        "`{shown}` is older ({date}) than what was seen before; the newer one is used"
+                    ),
+                );
                 release = newer;
             }
             _ => fetcher.store.put_aux(CACHE, &key, &fetched).map_err(store)?,
@@ -178,7 +185,11 @@ fn warn(reporter: &dyn Reporter, text: String) {
 }
 
 /// Returns the text of an index that is in the store.
-pub(crate) fn read_index(fetcher: &Fetcher<'_>, path: &str, digest: &Digest) -> Result<String, BaseError> {
+pub(crate) fn read_index(
+    fetcher: &Fetcher<'_>,
+    path: &str,
+    digest: &Digest,
+) -> Result<String, BaseError> {
     let what = "the package index";
     let bytes = fetcher.store.read_blob(digest, INDEX_BYTES_MAX);
     let bytes = bytes.map_err(|source| BaseError::Store { what, source: Box::new(source) })?;

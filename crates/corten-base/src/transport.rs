@@ -1,6 +1,5 @@
 //! How bytes come from a mirror: over HTTP, or from a directory.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +15,14 @@ use crate::sources::without_credentials;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Mirrors behind caches may fetch a file first before they answer.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A body that gives nothing for so long has stalled.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// As many as files are fetched at once: a new connection costs a look-up of the name, and name
+/// servers drop questions that come in bursts, for five seconds each.
+const IDLE_CONNECTIONS_PER_HOST: usize = crate::fetch::PARALLEL;
 
 /// Mirrors redirect once or twice; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
@@ -142,7 +145,8 @@ impl HttpTransport {
         };
         let agent = |proxy: Option<&String>| {
             let proxy = proxy.filter(|proxy| !proxy.is_empty());
-            let proxy = proxy.map(|proxy| parse_proxy(proxy, options.no_proxy.as_deref())).transpose()?;
+            let proxy =
+                proxy.map(|proxy| parse_proxy(proxy, options.no_proxy.as_deref())).transpose()?;
             let tls = TlsConfig::builder().root_certs(roots.clone()).build();
             let config = ureq::Agent::config_builder()
                 .http_status_as_error(false)
@@ -152,11 +156,16 @@ impl HttpTransport {
                 .timeout_connect(Some(CONNECT_TIMEOUT))
                 .timeout_recv_response(Some(RESPONSE_TIMEOUT))
                 .timeout_per_read(Some(READ_TIMEOUT))
+                .max_idle_connections_per_host(IDLE_CONNECTIONS_PER_HOST)
+                .max_idle_connections(2 * IDLE_CONNECTIONS_PER_HOST)
                 .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
                 .build();
             Ok::<_, HttpOptionsError>(config.new_agent())
         };
-        Ok(Self { http: agent(options.http_proxy.as_ref())?, https: agent(options.https_proxy.as_ref())? })
+        Ok(Self {
+            http: agent(options.http_proxy.as_ref())?,
+            https: agent(options.https_proxy.as_ref())?,
+        })
     }
 }
 
@@ -175,7 +184,10 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, HttpOptionsErr
 }
 
 fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, HttpOptionsError> {
-    let error = |source| HttpOptionsError::Proxy { proxy: without_credentials(text), source: Box::new(source) };
+    let error = |source| HttpOptionsError::Proxy {
+        proxy: without_credentials(text),
+        source: Box::new(source),
+    };
     let proxy = ureq::Proxy::new(text).map_err(error)?;
     let Some(no_proxy) = no_proxy.filter(|hosts| !hosts.is_empty()) else { return Ok(proxy) };
     let mut builder = ureq::Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
@@ -206,9 +218,13 @@ impl Transport for HttpTransport {
         let shown = without_credentials(url);
         let mut request = agent.get(&shown);
         if let Some(credentials) = credentials(url) {
-            request = request.header("Authorization", format!("Basic {}", base64(credentials.as_bytes())));
+            request = request
+                .header("Authorization", format!("Basic {}", base64(credentials.as_bytes())));
         }
-        let failed = |source: ureq::Error| TransportError::Failed { url: shown.clone(), source: Box::new(source) };
+        let failed = |source: ureq::Error| TransportError::Failed {
+            url: shown.clone(),
+            source: Box::new(source),
+        };
         let response = request.call().map_err(failed)?;
         match response.status().as_u16() {
             200 => Ok(Body { reader: Box::new(response.into_body().into_reader()) }),
@@ -248,29 +264,15 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Answers from memory, for tests.
-#[derive(Debug, Default)]
-pub struct MemoryTransport {
-    /// What is behind each URL.
-    pub files: BTreeMap<String, Vec<u8>>,
-}
-
-impl Transport for MemoryTransport {
-    fn open(&self, url: &str) -> Result<Body, TransportError> {
-        match self.files.get(url) {
-            Some(bytes) => Ok(Body { reader: Box::new(io::Cursor::new(bytes.clone())) }),
-            None => Err(TransportError::NotFound { url: url.to_owned() }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn base64_is_padded() {
-        for (text, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("user:pa", "dXNlcjpwYQ==")] {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("user:pa", "dXNlcjpwYQ==")]
+        {
             assert_eq!(base64(text.as_bytes()), encoded);
         }
     }
@@ -294,10 +296,14 @@ mod tests {
 
     #[test]
     fn options_that_cannot_work_are_refused_without_showing_a_password() {
-        let options = HttpOptions { http_proxy: Some("socks9://u:secret@p.test:1".into()), ..HttpOptions::default() };
+        let options = HttpOptions {
+            http_proxy: Some("socks9://u:secret@p.test:1".into()),
+            ..HttpOptions::default()
+        };
         let error = HttpTransport::new(&options).unwrap_err().to_string();
         assert!(error.contains("p.test") && !error.contains("secret"), "{error}");
-        let options = HttpOptions { ca_bundle: Some("/proc/self/status".into()), ..HttpOptions::default() };
+        let options =
+            HttpOptions { ca_bundle: Some("/proc/self/status".into()), ..HttpOptions::default() };
         assert!(matches!(HttpTransport::new(&options), Err(HttpOptionsError::NoCertificate(_))));
     }
 
@@ -305,6 +311,9 @@ mod tests {
     fn other_schemes_are_refused() {
         let transport = HttpTransport::new(&HttpOptions::default()).unwrap();
         assert!(matches!(transport.open("ftp://a.test/x"), Err(TransportError::Scheme { .. })));
-        assert!(matches!(transport.open("file:///does/not/exist"), Err(TransportError::NotFound { .. })));
+        assert!(matches!(
+            transport.open("file:///does/not/exist"),
+            Err(TransportError::NotFound { .. })
+        ));
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Unpacked {
     pub(crate) entries: Vec<Entry>,
     /// All paths of the package, as the database lists them; excluded ones too.
     pub(crate) listed: Vec<Vec<u8>>,
+    /// False if only some of its files were wanted, so that the database must not list it.
+    pub(crate) is_installed: bool,
 }
 
 /// One file of a package.
@@ -85,7 +87,8 @@ pub(crate) fn unpack(
     let fields = deb822::paragraphs(&control.control).next().unwrap_or_default();
     let own = |name| fields.text(name).to_owned();
     let (name, version, architecture) = (own("Package"), own("Version"), own("Architecture"));
-    let identity = |name: &str, version: &str, architecture: &str| format!("{name} {version} {architecture}");
+    let identity =
+        |name: &str, version: &str, architecture: &str| format!("{name} {version} {architecture}");
     let found = identity(&name, &version, &architecture);
     let expected = identity(expected.name, expected.version, expected.architecture);
     if found != expected {
@@ -97,7 +100,17 @@ pub(crate) fn unpack(
     deb.data(|tar| contents.read(tar))?;
     let Contents { entries, listed, .. } = contents;
     spool.put_pen(pen)?;
-    Ok(Unpacked { name, version, architecture, is_multiarch_same, control, entries, listed })
+    let is_installed = true;
+    Ok(Unpacked {
+        name,
+        version,
+        architecture,
+        is_multiarch_same,
+        control,
+        entries,
+        listed,
+        is_installed,
+    })
 }
 
 struct Contents<'c> {
@@ -129,7 +142,9 @@ impl Contents<'_> {
             }
             let kind = match header.kind {
                 EntryKind::Directory { .. } => Kind::Directory { opaque: false },
-                EntryKind::File { size: 0 } => Kind::File(Content::Inline(std::sync::Arc::from([]))),
+                EntryKind::File { size: 0 } => {
+                    Kind::File(Content::Inline(std::sync::Arc::from([])))
+                }
                 EntryKind::File { size } => {
                     let kept = self.pen.keep(tar, size);
                     Kind::File(kept.map_err(|source| DebError::Stream { member, source })?)
@@ -154,25 +169,35 @@ mod tests {
 
     #[test]
     fn excluded_files_are_listed_but_not_unpacked() {
-        let folder = std::env::temp_dir().join(format!("corten-unpack-{}", corten_sys::random::name()));
+        let folder =
+            std::env::temp_dir().join(format!("corten-unpack-{}", corten_sys::random::name()));
         corten_sys::file::create_dirs(&folder, 0o700).unwrap();
         let spool = Spool::new(&folder);
         let control = "Package: a\nVersion: 1\nArchitecture: all\nMulti-Arch: same\n";
         let package = deb(
             &[("control", 0o644, control)],
-            &[("usr/", 0o755, ""), ("usr/doc/", 0o755, ""), ("usr/doc/a", 0o644, "text"), ("usr/b", 0o644, "b")],
+            &[
+                ("usr/", 0o755, ""),
+                ("usr/doc/", 0o755, ""),
+                ("usr/doc/a", 0o644, "text"),
+                ("usr/b", 0o644, "b"),
+            ],
             5,
         );
         let filter = Filter::new(&["/usr/doc/*".into()], &[]);
         let identity = Identity { name: "a", version: "1", architecture: "all" };
         let unpacked = unpack(package.as_slice(), &identity, &filter, &spool).unwrap();
-        let names: Vec<String> = unpacked.entries.iter().map(|entry| entry.path.to_string()).collect();
+        let names: Vec<String> =
+            unpacked.entries.iter().map(|entry| entry.path.to_string()).collect();
         assert_eq!(names, ["usr", "usr/b", "usr/doc"]);
         assert_eq!(unpacked.listed.len(), 4);
         assert!(unpacked.is_multiarch_same);
         let other = Identity { version: "2", ..identity };
         let error = unpack(package.as_slice(), &other, &filter, &spool).unwrap_err().to_string();
-        assert_eq!(error, "the package says that it is `a 1 all`, but the index lists it as `a 2 all`");
+        assert_eq!(
+            error,
+            "the package says that it is `a 1 all`, but the index lists it as `a 2 all`"
+        );
         corten_sys::file::remove_tree(&folder).unwrap();
     }
 }

@@ -86,7 +86,10 @@ mod tests {
     fn the_order_is_that_of_dpkg() {
         // Each line is in ascending order.
         let ascending: &[&[&str]] = &[
-            &["1.0~~", "1.0~~a", "1.0~", "1.0", "1.0a", "1.0+b", "1.0.1", "1.1", "1.10", "2", "1:0"],
+            &[
+                "1.0~~", "1.0~~a", "1.0~", "1.0", "1.0a", "1.0+b", "1.0.1", "1.1", "1.10", "2",
+                "1:0",
+            ],
             &["3.11.2-6+deb12u5", "3.11.2-6+deb12u6", "3.11.2-6+deb12u10", "3.11.2-7"],
             &["2.36-9", "2.36-9+deb12u1", "2.36-9+deb12u14", "2.36-10"],
             &["1-1~bpo12+1", "1-1", "1-1.1"],
@@ -103,7 +106,9 @@ mod tests {
 
     #[test]
     fn zeros_and_a_missing_epoch_or_revision_do_not_matter() {
-        for (left, right) in [("0:1.0-0", "1.0"), ("1.00", "1.0"), ("01.0", "1.0"), ("1.0-00", "1.0")] {
+        for (left, right) in
+            [("0:1.0-0", "1.0"), ("1.00", "1.0"), ("01.0", "1.0"), ("1.0-00", "1.0")]
+        {
             assert_eq!(compare(left, right), Ordering::Equal, "{left} {right}");
         }
         assert_eq!(upstream("1:2.36-1-9+deb12u1"), "2.36-1");

@@ -67,14 +67,18 @@ fn parse_line(line: &str) -> Option<Call> {
 fn is_safe(call: &Call) -> bool {
     let good_path = |text: &String| text.starts_with('/') && !text.contains("/../");
     let good_name = |text: &String| !text.contains('/');
-    let good_slave = |slave: &Slave| good_path(&slave.link) && good_path(&slave.path) && good_name(&slave.name);
-    good_path(&call.link) && good_path(&call.path) && good_name(&call.name) && call.slaves.iter().all(good_slave)
+    let good_slave =
+        |slave: &Slave| good_path(&slave.link) && good_path(&slave.path) && good_name(&slave.name);
+    good_path(&call.link)
+        && good_path(&call.path)
+        && good_name(&call.name)
+        && call.slaves.iter().all(good_slave)
 }
 
 /// Makes the links and the records of all groups.
 pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
     let mut groups: BTreeMap<String, Vec<Call>> = BTreeMap::new();
-    for package in context.packages {
+    for package in context.packages.iter().filter(|package| package.is_installed) {
         for call in parse_calls(package.control.text("postinst")) {
             groups.entry(call.name.clone()).or_default().push(call);
         }
@@ -97,7 +101,10 @@ fn make(context: &mut Context<'_, '_>, name: &str, calls: &[Call]) -> Result<(),
     for slave in &best.slaves {
         if rootfs.node(slave.path.trim_start_matches('/')).is_some() {
             rootfs.symlink(&format!("etc/alternatives/{}", slave.name), &slave.path)?;
-            rootfs.symlink(slave.link.trim_start_matches('/'), &format!("/etc/alternatives/{}", slave.name))?;
+            rootfs.symlink(
+                slave.link.trim_start_matches('/'),
+                &format!("/etc/alternatives/{}", slave.name),
+            )?;
         }
     }
     rootfs.write(&format!("var/lib/dpkg/alternatives/{name}"), record(&best.link, calls), 0o644)
@@ -116,9 +123,14 @@ fn record(link: &str, calls: &[Call]) -> String {
     }
     text.push('\n');
     for call in calls {
-        write!(text, "{}\n{}\n", call.path, call.priority).expect("writing to a string cannot fail");
+        write!(text, "{}\n{}\n", call.path, call.priority)
+            .expect("writing to a string cannot fail");
         for name in slaves.keys() {
-            let path = call.slaves.iter().find(|slave| slave.name == *name).map_or("", |slave| &slave.path);
+            let path = call
+                .slaves
+                .iter()
+                .find(|slave| slave.name == *name)
+                .map_or("", |slave| &slave.path);
             writeln!(text, "{path}").expect("writing to a string cannot fail");
         }
     }
@@ -138,7 +150,10 @@ mod tests {
     fn calls_over_several_lines_are_found() {
         let calls = parse_calls(MAWK);
         assert_eq!(calls.len(), 1);
-        assert_eq!((calls[0].name.as_str(), calls[0].priority, calls[0].slaves.len()), ("awk", 5, 2));
+        assert_eq!(
+            (calls[0].name.as_str(), calls[0].priority, calls[0].slaves.len()),
+            ("awk", 5, 2)
+        );
         assert_eq!(parse_calls("update-alternatives --quiet --install /a a /b 1 || true").len(), 1);
     }
 
@@ -159,7 +174,12 @@ mod tests {
     #[test]
     fn a_record_has_the_form_of_dpkg() {
         let mut calls = parse_calls(MAWK);
-        calls.push(Call { path: "/usr/bin/other".into(), priority: 1, slaves: Vec::new(), ..calls[0].clone() });
+        calls.push(Call {
+            path: "/usr/bin/other".into(),
+            priority: 1,
+            slaves: Vec::new(),
+            ..calls[0].clone()
+        });
         expect![[r#"
             auto
             /usr/bin/awk

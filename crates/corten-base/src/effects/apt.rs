@@ -40,15 +40,23 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
 
 fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
     let filter = context.filter.dpkg_configuration();
-    let states: String = context
+    let states = context
         .automatic
         .iter()
         .filter_map(|name| context.package(name))
         .map(|package| {
-            let architecture = if package.architecture == "all" { context.architecture } else { &package.architecture };
-            format!("Package: {}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n", package.name)
+            let architecture = if package.architecture == "all" {
+                context.architecture
+            } else {
+                &package.architecture
+            };
+            format!(
+                "Package: {}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n",
+                package.name
+            )
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let deb822 = sources_file(context);
     let rootfs = &mut *context.rootfs;
     for (name, text) in CONFIGURATION {
@@ -57,7 +65,9 @@ fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
     rootfs.write("etc/apt/sources.list.d/debian.sources", deb822, 0o644)?;
     rootfs.write("var/lib/apt/extended_states", states, 0o644)?;
     if !filter.is_empty() {
-        let text = format!("# Files that this image leaves out; packages installed later follow.\n{filter}");
+        let text = format!(
+            "# Files that this image leaves out; packages installed later follow.\n{filter}"
+        );
         rootfs.write("etc/dpkg/dpkg.cfg.d/docker", text, 0o644)?;
     }
     // Services have nobody to start them: a package that tries is told that this is not allowed.
@@ -67,11 +77,13 @@ fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
 fn sources_file(context: &Context<'_, '_>) -> String {
     let base = &context.recipe.base;
     let mirrors = context.mirrors.without_credentials();
-    let archive: Vec<&str> = [base.suite.as_str()].into_iter().chain(base.updates.iter().map(String::as_str)).collect();
+    let archive: Vec<&str> =
+        [base.suite.as_str()].into_iter().chain(base.updates.iter().map(String::as_str)).collect();
     let security: Vec<&str> = base.security.iter().map(String::as_str).collect();
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let mut text = String::new();
-    for (uri, suites) in [(mirrors.archive.first(), archive), (mirrors.security.first(), security)] {
+    for (uri, suites) in [(mirrors.archive.first(), archive), (mirrors.security.first(), security)]
+    {
         let Some(uri) = uri.filter(|_| !suites.is_empty()) else { continue };
         let uri = sources::without_credentials(uri);
         if !text.is_empty() {

@@ -34,9 +34,14 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
     for certificate in &certificates {
         let path = format!("{FOLDER}/{certificate}");
         let text = context.rootfs.need(&path, EFFECT).or_else(of(EFFECT))?;
-        let hash = der::pem_to_der(&text).as_deref().and_then(der::subject_hash).ok_or_else(|| {
-            EffectError::Input { effect: EFFECT, path: path.clone(), problem: "is not a certificate".to_owned() }
-        })?;
+        let hash =
+            der::pem_to_der(&text).as_deref().and_then(der::subject_hash).ok_or_else(|| {
+                EffectError::Input {
+                    effect: EFFECT,
+                    path: path.clone(),
+                    problem: "is not a certificate".to_owned(),
+                }
+            })?;
         configuration.push_str(certificate);
         configuration.push('\n');
         bundle.push_str(&text);
@@ -52,7 +57,10 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
     let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
     for (name, hash) in &names {
         let count = counts.entry(*hash).or_default();
-        context.rootfs.symlink(&format!("etc/ssl/certs/{hash:08x}.{count}"), name).or_else(of(EFFECT))?;
+        context
+            .rootfs
+            .symlink(&format!("etc/ssl/certs/{hash:08x}.{count}"), name)
+            .or_else(of(EFFECT))?;
         *count += 1;
     }
     let rootfs = &mut *context.rootfs;
@@ -66,9 +74,10 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
 
 /// The package `openssl` brings these links; without it the library still looks for them.
 fn openssl_links(rootfs: &mut crate::rootfs::Rootfs<'_>) -> Result<(), crate::rootfs::RootfsError> {
-    for (path, target) in
-        [("usr/lib/ssl/certs", "/etc/ssl/certs"), ("usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt")]
-    {
+    for (path, target) in [
+        ("usr/lib/ssl/certs", "/etc/ssl/certs"),
+        ("usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt"),
+    ] {
         if !rootfs.has_name(path) {
             rootfs.symlink(path, target)?;
         }
@@ -83,7 +92,7 @@ fn certificates(context: &Context<'_, '_>) -> Vec<String> {
         let folder = String::from_utf8_lossy(&folder).into_owned();
         for name in context.rootfs.list(&format!("{FOLDER}/{folder}")) {
             let name = String::from_utf8_lossy(&name).into_owned();
-            if name.ends_with(".crt") {
+            if name.strip_suffix(".crt").is_some() {
                 all.push(format!("{folder}/{name}"));
             }
         }

@@ -15,18 +15,23 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
         return Ok(());
     }
     let mut questions: BTreeMap<String, Question> = BTreeMap::new();
-    for package in context.packages {
+    for package in context.packages.iter().filter(|package| package.is_installed) {
         for paragraph in deb822::paragraphs(package.control.text("templates")) {
             let name = paragraph.text("Template").to_owned();
             if !name.is_empty() {
-                questions.insert(name, Question { owner: package.name.clone(), fields: template(&paragraph) });
+                questions.insert(
+                    name,
+                    Question { owner: package.name.clone(), fields: template(&paragraph) },
+                );
             }
         }
     }
     let (mut templates, mut config) = (String::new(), String::new());
     for (name, Question { owner, fields }) in &questions {
-        write!(config, "Name: {name}\nTemplate: {name}\nOwners: {owner}\n\n").expect("writing to a string cannot fail");
-        write!(templates, "Name: {name}\n{fields}Owners: {name}\n\n").expect("writing to a string cannot fail");
+        write!(config, "Name: {name}\nTemplate: {name}\nOwners: {owner}\n\n")
+            .expect("writing to a string cannot fail");
+        write!(templates, "Name: {name}\n{fields}Owners: {name}\n\n")
+            .expect("writing to a string cannot fail");
     }
     let rootfs = &mut *context.rootfs;
     rootfs
@@ -55,7 +60,7 @@ fn template(paragraph: &deb822::Paragraph<'_>) -> String {
             fields.insert("Extended_description".to_owned(), long_text(rest));
         }
     }
-    fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<Vec<_>>().concat()
 }
 
 /// Lines of a paragraph are joined, ` .` separates paragraphs, and lines that begin with a further

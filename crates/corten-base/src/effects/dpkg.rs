@@ -15,9 +15,30 @@ const FOLDER: &str = "var/lib/dpkg";
 
 /// The fields of a status paragraph in the order in which dpkg writes them; others follow.
 const ORDER: [&str; 25] = [
-    "Package", "Essential", "Protected", "Status", "Priority", "Section", "Installed-Size", "Origin",
-    "Maintainer", "Bugs", "Architecture", "Multi-Arch", "Source", "Version", "Replaces", "Provides",
-    "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles",
+    "Package",
+    "Essential",
+    "Protected",
+    "Status",
+    "Priority",
+    "Section",
+    "Installed-Size",
+    "Origin",
+    "Maintainer",
+    "Bugs",
+    "Architecture",
+    "Multi-Arch",
+    "Source",
+    "Version",
+    "Replaces",
+    "Provides",
+    "Depends",
+    "Pre-Depends",
+    "Recommends",
+    "Suggests",
+    "Breaks",
+    "Conflicts",
+    "Enhances",
+    "Conffiles",
     "Description",
 ];
 
@@ -32,7 +53,7 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
 fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
     let rootfs = &mut *context.rootfs;
     let mut status = String::new();
-    for package in context.packages {
+    for package in context.packages.iter().filter(|package| package.is_installed) {
         control_files(rootfs, package)?;
         status.push_str(&status_paragraph(rootfs, package)?);
         status.push('\n');
@@ -51,10 +72,13 @@ fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
 /// The script of dash claims `/bin/sh` by a diversion.
 fn diversions(has_dash: bool, has_manual: bool) -> String {
     let mut text = String::new();
-    for (path, wanted) in [("/usr/share/man/man1/sh", has_dash && has_manual), ("/bin/sh", has_dash)] {
+    for (path, wanted) in
+        [("/usr/share/man/man1/sh", has_dash && has_manual), ("/bin/sh", has_dash)]
+    {
         if wanted {
             let suffix = if path == "/bin/sh" { "" } else { ".1.gz" };
-            write!(text, "{path}{suffix}\n{path}.distrib{suffix}\ndash\n").expect("writing to a string cannot fail");
+            write!(text, "{path}{suffix}\n{path}.distrib{suffix}\ndash\n")
+                .expect("writing to a string cannot fail");
         }
     }
     text
@@ -113,7 +137,15 @@ fn put(text: &mut String, name: &str, value: &str) {
 fn normalised(name: &str, fields: &Paragraph<'_>, architecture: &str) -> String {
     let value = fields.text(name);
     let relations = [
-        "Replaces", "Provides", "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances",
+        "Replaces",
+        "Provides",
+        "Depends",
+        "Pre-Depends",
+        "Recommends",
+        "Suggests",
+        "Breaks",
+        "Conflicts",
+        "Enhances",
     ];
     if !relations.contains(&name) {
         return value.to_owned();
@@ -144,7 +176,7 @@ fn conffiles(rootfs: &Rootfs<'_>, package: &Unpacked) -> Result<String, RootfsEr
 fn triggers(rootfs: &mut Rootfs<'_>, packages: &[Unpacked]) -> Result<(), RootfsError> {
     let mut files = String::new();
     let mut named: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for package in packages {
+    for package in packages.iter().filter(|package| package.is_installed) {
         for line in package.control.text("triggers").lines() {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_ascii_whitespace();

@@ -1,4 +1,7 @@
 //! The cache of the dynamic linker, byte for byte as `ldconfig` of Debian's glibc writes it.
+//!
+//! Directories for kinds of processors (`glibc-hwcaps`) are not read: no package of our recipes has
+//! one, and a program that could use such a library gets the one for every processor.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +46,12 @@ fn entries(context: &mut Context<'_, '_>) -> Result<Vec<Entry>, RootfsError> {
     let mut folders = Vec::new();
     configured(context.rootfs, "etc/ld.so.conf", 0, &mut folders)?;
     let triplet = context.triplet();
-    folders.extend([format!("/lib/{triplet}"), format!("/usr/lib/{triplet}"), "/lib".into(), "/usr/lib".into()]);
+    folders.extend([
+        format!("/lib/{triplet}"),
+        format!("/usr/lib/{triplet}"),
+        "/lib".into(),
+        "/usr/lib".into(),
+    ]);
     let mut entries = Vec::new();
     // Folders that are one behind links are read once, under the name that comes first.
     let mut seen = BTreeSet::new();
@@ -60,11 +68,20 @@ fn entries(context: &mut Context<'_, '_>) -> Result<Vec<Entry>, RootfsError> {
     Ok(entries)
 }
 
-fn configured(rootfs: &Rootfs<'_>, path: &str, depth: u32, folders: &mut Vec<String>) -> Result<(), RootfsError> {
-    let Some(text) = rootfs.read_text(path)?.filter(|_| depth < INCLUDE_DEPTH_MAX) else { return Ok(()) };
+fn configured(
+    rootfs: &Rootfs<'_>,
+    path: &str,
+    depth: u32,
+    folders: &mut Vec<String>,
+) -> Result<(), RootfsError> {
+    let Some(text) = rootfs.read_text(path)?.filter(|_| depth < INCLUDE_DEPTH_MAX) else {
+        return Ok(());
+    };
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim_ascii();
-        if let Some(pattern) = line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
+        if let Some(pattern) =
+            line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t']))
+        {
             let pattern = pattern.trim_ascii().trim_start_matches('/');
             let (folder, names) = pattern.rsplit_once('/').unwrap_or(("etc", pattern));
             for name in rootfs.list(folder) {
@@ -82,7 +99,11 @@ fn configured(rootfs: &Rootfs<'_>, path: &str, depth: u32, folders: &mut Vec<Str
 
 /// The libraries of one folder, by soname. A file is preferred to a link, and of two files the one
 /// with the larger version in its name.
-fn libraries(rootfs: &mut Rootfs<'_>, folder: &str, real: &TreePath) -> Result<Vec<Entry>, RootfsError> {
+fn libraries(
+    rootfs: &mut Rootfs<'_>,
+    folder: &str,
+    real: &TreePath,
+) -> Result<Vec<Entry>, RootfsError> {
     struct Found {
         name: String,
         is_link: bool,
@@ -91,13 +112,27 @@ fn libraries(rootfs: &mut Rootfs<'_>, folder: &str, real: &TreePath) -> Result<V
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for name in rootfs.list(&real.to_string()) {
         let Ok(name) = String::from_utf8(name) else { continue };
-        let candidate = (name.starts_with("lib") || name.starts_with("ld-")) && name.contains(".so");
-        if !candidate || name.ends_with("-gdb.py") || name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp") {
+        let candidate =
+            (name.starts_with("lib") || name.starts_with("ld-")) && name.contains(".so");
+        if !candidate
+            || name.ends_with("-gdb.py")
+            || name.ends_with(".dpkg-new")
+            || name.ends_with(".dpkg-tmp")
+        {
             continue;
         }
         let path = format!("{real}/{name}");
-        let Some(target) = rootfs.resolve(&path) else { continue };
-        let mut is_link = matches!(rootfs.tree().get(&rootfs.locate(&path)?).map(|node| &node.kind), Some(Kind::Symlink(_)));
+        let mut is_link = matches!(
+            rootfs.tree().get(&rootfs.locate(&path)?).map(|node| &node.kind),
+            Some(Kind::Symlink(_))
+        );
+        let Some(target) = rootfs.resolve(&path) else {
+            // Links of libraries that are gone are removed.
+            if is_link && name.contains(".so.") {
+                rootfs.remove(&path)?;
+            }
+            continue;
+        };
         if !rootfs.head(&target, 4)?.starts_with(b"\x7fELF") {
             continue;
         }
@@ -105,12 +140,10 @@ fn libraries(rootfs: &mut Rootfs<'_>, folder: &str, real: &TreePath) -> Result<V
         let Some(library) = elf::library(&bytes) else { continue };
         let mut soname = library.soname.unwrap_or_else(|| name.clone());
         if is_link {
-            let base = String::from_utf8_lossy(target.name()).into_owned();
-            // The link for the compiler (`libz.so`) stays a link; one by soname counts as the file.
-            let is_development = base.ends_with(".so") && soname.starts_with(&base);
-            if base != soname && !is_development {
-                is_link = false;
-            }
+            // A link by soname and the one for the compiler (`libz.so`) stay links, under their own
+            // names; any other counts as the file.
+            let is_development = name.strip_suffix(".so").is_some() && soname.starts_with(&name);
+            is_link = name == soname || is_development;
         }
         if is_link {
             soname.clone_from(&name);
@@ -118,7 +151,8 @@ fn libraries(rootfs: &mut Rootfs<'_>, folder: &str, real: &TreePath) -> Result<V
         let new = Found { name, is_link, flags: library.flags };
         let better = found.get(&soname).is_none_or(|old| {
             (!new.is_link && old.is_link)
-                || (new.is_link == old.is_link && compare_names(&old.name, &new.name) == Ordering::Less)
+                || (new.is_link == old.is_link
+                    && compare_names(&old.name, &new.name) == Ordering::Less)
         });
         if better {
             found.insert(soname, new);
@@ -143,20 +177,22 @@ fn compare_names(left: &str, right: &str) -> Ordering {
             ([], []) => return Ordering::Equal,
             ([], _) => return Ordering::Less,
             (_, []) => return Ordering::Greater,
-            ([a, rest_left @ ..], [b, rest_right @ ..]) => match (a.is_ascii_digit(), b.is_ascii_digit()) {
-                (true, true) => {
-                    let (number_left, after_left) = number(left);
-                    let (number_right, after_right) = number(right);
-                    if number_left != number_right {
-                        return number_left.cmp(&number_right);
+            ([a, rest_left @ ..], [b, rest_right @ ..]) => {
+                match (a.is_ascii_digit(), b.is_ascii_digit()) {
+                    (true, true) => {
+                        let (number_left, after_left) = number(left);
+                        let (number_right, after_right) = number(right);
+                        if number_left != number_right {
+                            return number_left.cmp(&number_right);
+                        }
+                        (left, right) = (after_left, after_right);
                     }
-                    (left, right) = (after_left, after_right);
+                    (true, false) => return Ordering::Greater,
+                    (false, true) => return Ordering::Less,
+                    (false, false) if a != b => return a.cmp(b),
+                    (false, false) => (left, right) = (rest_left, rest_right),
                 }
-                (true, false) => return Ordering::Greater,
-                (false, true) => return Ordering::Less,
-                (false, false) if a != b => return a.cmp(b),
-                (false, false) => (left, right) = (rest_left, rest_right),
-            },
+            }
         }
     }
 }
@@ -175,7 +211,12 @@ fn number(text: &[u8]) -> (u64, &[u8]) {
 fn string_table(strings: BTreeSet<&str>) -> (Vec<u8>, BTreeMap<&str, u32>) {
     let mut ordered: Vec<&str> = strings.into_iter().collect();
     ordered.sort_by(|left, right| {
-        let different = left.bytes().rev().zip(right.bytes().rev()).map(|(a, b)| b.cmp(&a)).find(|order| order.is_ne());
+        let different = left
+            .bytes()
+            .rev()
+            .zip(right.bytes().rev())
+            .map(|(a, b)| b.cmp(&a))
+            .find(|order| order.is_ne());
         different.unwrap_or_else(|| right.len().cmp(&left.len()))
     });
     let (mut table, mut offsets) = (Vec::new(), BTreeMap::new());
@@ -201,14 +242,19 @@ fn write(entries: &[Entry], generator: &str) -> Vec<u8> {
     const LITTLE_ENDIAN: u32 = 2;
     const EXTENSION_MAGIC: u32 = 0xeaa4_2174;
     const GENERATOR: u32 = 0;
-    let strings = entries.iter().flat_map(|entry| [entry.soname.as_str(), entry.path.as_str()]).collect();
+    let strings =
+        entries.iter().flat_map(|entry| [entry.soname.as_str(), entry.path.as_str()]).collect();
     let (table, offsets) = string_table(strings);
     let length = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let strings_at = length(48 + 24 * entries.len());
     let strings_end = strings_at + length(table.len());
     let extension_at = strings_end.next_multiple_of(4);
     let mut out = MAGIC.to_vec();
-    let mut put = |values: &[u32]| values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    let mut put = |values: &[u32]| {
+        for value in values {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    };
     put(&[length(entries.len()), length(table.len()), LITTLE_ENDIAN, extension_at, 0, 0, 0]);
     for entry in entries {
         let at = |text: &str| strings_at + offsets.get(text).copied().unwrap_or_default();
@@ -230,21 +276,35 @@ mod tests {
 
     #[test]
     fn names_are_ordered_with_numbers_by_value() {
-        let mut names = vec!["libc.so.6", "libz.so.1", "libcap.so.10", "libcap.so.2", "libcap", "libcap-ng.so.0"];
+        let mut names = vec![
+            "libc.so.6",
+            "libz.so.1",
+            "libcap.so.10",
+            "libcap.so.2",
+            "libcap",
+            "libcap-ng.so.0",
+        ];
         names.sort_by(|left, right| compare_names(left, right));
-        assert_eq!(names, ["libc.so.6", "libcap", "libcap-ng.so.0", "libcap.so.2", "libcap.so.10", "libz.so.1"]);
+        assert_eq!(
+            names,
+            ["libc.so.6", "libcap", "libcap-ng.so.0", "libcap.so.2", "libcap.so.10", "libz.so.1"]
+        );
         assert_eq!(compare_names("a1", "ab"), Ordering::Greater);
     }
 
     #[test]
     fn strings_share_their_ends() {
-        let (table, offsets) = string_table(BTreeSet::from(["/lib/libz.so.1", "libz.so.1", "liba.so"]));
+        let (table, offsets) =
+            string_table(BTreeSet::from(["/lib/libz.so.1", "libz.so.1", "liba.so"]));
         assert_eq!(offsets["libz.so.1"], offsets["/lib/libz.so.1"] + 5);
         assert_eq!(table.len(), "/lib/libz.so.1".len() + 1 + "liba.so".len() + 1);
     }
 
     #[test]
     fn the_generator_names_the_version_of_the_package() {
-        assert_eq!(generator("2.36-9+deb12u14"), "ldconfig (Debian GLIBC 2.36-9+deb12u14) stable release version 2.36");
+        assert_eq!(
+            generator("2.36-9+deb12u14"),
+            "ldconfig (Debian GLIBC 2.36-9+deb12u14) stable release version 2.36"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod pam;
 mod python;
 mod system;
 mod users;
+mod usrmerge;
 mod wheel;
 mod zip;
 
@@ -28,7 +29,7 @@ use crate::unpack::Unpacked;
 pub(crate) use alternatives::parse_calls;
 
 /// The version of the effects as a whole; part of the lock.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// An effect that could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +72,7 @@ pub(crate) struct Context<'c, 's> {
 
 impl Context<'_, '_> {
     fn package(&self, name: &str) -> Option<&Unpacked> {
-        self.packages.iter().find(|package| package.name == name)
+        self.packages.iter().find(|package| package.is_installed && package.name == name)
     }
 
     /// The triplet in the paths of libraries.
@@ -86,7 +87,8 @@ impl Context<'_, '_> {
 type Effect = fn(&mut Context<'_, '_>) -> Result<(), EffectError>;
 
 /// All effects in the order in which they are applied: later ones see what earlier ones did.
-const EFFECTS: [(&str, Effect); 12] = [
+const EFFECTS: [(&str, Effect); 13] = [
+    ("usrmerge", usrmerge::apply),
     ("system", system::apply),
     ("users", users::apply),
     ("shells", system::shells),
@@ -100,6 +102,12 @@ const EFFECTS: [(&str, Effect); 12] = [
     ("dpkg", dpkg::apply),
     ("ldcache", ldcache::apply),
 ];
+
+/// Returns the names of all effects.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    EFFECTS.iter().map(|(name, _)| *name)
+}
 
 /// Applies all effects.
 pub(crate) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {

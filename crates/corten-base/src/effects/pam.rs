@@ -47,8 +47,11 @@ fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
         let text = rootfs.need(&format!("{FOLDER}/{name}"), "pam")?;
         texts.push((name, text));
     }
-    let mut profiles: Vec<Profile<'_>> = texts.iter().map(|(name, text)| profile(name, text)).collect();
-    profiles.sort_by(|left, right| right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name)));
+    let mut profiles: Vec<Profile<'_>> =
+        texts.iter().map(|(name, text)| profile(name, text)).collect();
+    profiles.sort_by(|left, right| {
+        right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name))
+    });
     for kind in &KINDS {
         let template = rootfs.need(&format!("usr/share/pam/common-{}", kind.file), "pam")?;
         let stack = Stack::new(kind, &profiles);
@@ -56,7 +59,7 @@ fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
         rootfs.write(&format!("etc/pam.d/common-{}", kind.file), text, 0o644)?;
         rootfs.write(&format!("var/lib/pam/{}", kind.file), stack.state, 0o644)?;
     }
-    let seen: String = profiles.iter().map(|profile| format!("{}\n", profile.name)).collect();
+    let seen: String = profiles.iter().flat_map(|profile| [&profile.name, "\n"]).collect();
     rootfs.write("var/lib/pam/seen", seen, 0o644)
 }
 
@@ -89,9 +92,11 @@ impl Stack {
             let is_primary = profile.fields.text(&format!("{}-Type", kind.field)) == "Primary";
             let list = if is_primary { &mut stack.primary } else { &mut stack.additional };
             // The first module of a block has a form of its own: nothing comes before it to use.
-            let initial = profile.fields.get(&format!("{}-Initial", kind.field)).filter(|_| list.is_empty());
+            let initial =
+                profile.fields.get(&format!("{}-Initial", kind.field)).filter(|_| list.is_empty());
             let Some(lines) = initial.or_else(|| profile.fields.get(kind.field)) else { continue };
-            let lines: Vec<&str> = lines.lines().map(str::trim_ascii).filter(|line| !line.is_empty()).collect();
+            let lines: Vec<&str> =
+                lines.lines().map(str::trim_ascii).filter(|line| !line.is_empty()).collect();
             list.extend(lines.iter().map(|line| (*line).to_owned()));
             write!(stack.state, "Module: {}\n{}\n", profile.name, lines.join("\n"))
                 .expect("writing to a string cannot fail");
@@ -117,7 +122,9 @@ impl Stack {
         for line in template.lines() {
             let filled = match line {
                 line if line.starts_with('$') && line.ends_with("_primary") => block(&self.primary),
-                line if line.starts_with('$') && line.ends_with("_additional") => block(&self.additional),
+                line if line.starts_with('$') && line.ends_with("_additional") => {
+                    block(&self.additional)
+                }
                 line => line.to_owned(),
             };
             if !filled.is_empty() || line.is_empty() {
@@ -140,7 +147,8 @@ mod tests {
     const KRB5: &str = "Name: Kerberos\nDefault: yes\nPriority: 704\nAuth-Type: Primary\nAuth:\n\
         \t[success=end default=ignore]\tpam_krb5.so minimum_uid=1000\n";
     const HOME: &str = "Name: Home\nDefault: no\nPriority: 0\nSession-Type: Additional\nSession-Interactive-Only: yes\nSession:\n\toptional\tpam_mkhomedir.so\n";
-    const TEMPLATE: &str = "# head\n\n$auth_primary\nauth requisite pam_deny.so\n$auth_additional\n# end\n";
+    const TEMPLATE: &str =
+        "# head\n\n$auth_primary\nauth requisite pam_deny.so\n$auth_additional\n# end\n";
 
     fn stack(kind: usize) -> (String, String) {
         let profiles = [profile("krb5", KRB5), profile("unix", UNIX), profile("home", HOME)];
@@ -166,6 +174,9 @@ mod tests {
         let (text, state) = stack(2);
         assert!(text.contains("session\t[default=1]\t\t\tpam_permit.so\n"));
         assert!(text.contains("session\trequired\tpam_unix.so\n"));
-        assert_eq!(state, "Module: null\n[default=1]\t\t\tpam_permit.so\nModule: unix\nrequired\tpam_unix.so\n");
+        assert_eq!(
+            state,
+            "Module: null\n[default=1]\t\t\tpam_permit.so\nModule: unix\nrequired\tpam_unix.so\n"
+        );
     }
 }

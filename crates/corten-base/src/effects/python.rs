@@ -8,8 +8,7 @@ const EFFECT: &str = "python";
 const WHEELS: &str = "usr/share/python-wheels";
 
 /// What the script of `python3` writes into its configuration.
-const DEBIAN_CONFIG: &str =
-    "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n";
+const DEBIAN_CONFIG: &str = "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n";
 
 /// Does what the scripts of Debian's Python do, and what the recipe asks for beyond that.
 pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
@@ -24,7 +23,8 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
 fn debian(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
     let rootfs = &mut *context.rootfs;
     for package in context.packages {
-        let minimal = package.name.strip_prefix("python").and_then(|name| name.strip_suffix("-minimal"));
+        let minimal =
+            package.name.strip_prefix("python").and_then(|name| name.strip_suffix("-minimal"));
         if let Some(version) = minimal.filter(|version| version.contains('.')) {
             rootfs.mkdir(&format!("usr/local/lib/python{version}/dist-packages"), 0o755)?;
             rootfs.write(&format!("var/lib/python/python{version}_installed"), "", 0o644)?;
@@ -42,7 +42,8 @@ fn links(context: &mut Context<'_, '_>, version: &str) -> Result<(), RootfsError
     let rootfs = &mut *context.rootfs;
     let interpreter = format!("/usr/bin/python{version}");
     if rootfs.node(interpreter.trim_start_matches('/')).is_none() {
-        return Err(RootfsError::Missing { path: interpreter, effect: EFFECT });
+        let path = interpreter.trim_start_matches('/').to_owned();
+        return Err(RootfsError::Missing { path, effect: EFFECT });
     }
     for name in ["python".to_owned(), "python3".to_owned(), format!("python{version}")] {
         rootfs.symlink(&format!("usr/local/bin/{name}"), &interpreter)?;
@@ -60,12 +61,15 @@ fn links(context: &mut Context<'_, '_>, version: &str) -> Result<(), RootfsError
 }
 
 fn wheels(context: &mut Context<'_, '_>, version: &str) -> Result<(), EffectError> {
-    let wanted = context.recipe.python.as_ref().map(|python| python.wheels.clone()).unwrap_or_default();
+    let wanted =
+        context.recipe.python.as_ref().map(|python| python.wheels.clone()).unwrap_or_default();
     let available = context.rootfs.list(WHEELS);
     for name in wanted {
         let prefix = format!("{name}-");
         let found = available.iter().rev().map(|file| String::from_utf8_lossy(file).into_owned());
-        let found = found.into_iter().find(|file| file.starts_with(&prefix) && file.ends_with(".whl"));
+        let found = found
+            .into_iter()
+            .find(|file| file.starts_with(&prefix) && file.strip_suffix(".whl").is_some());
         let path = format!("{WHEELS}/{}", found.unwrap_or_else(|| format!("{name}-*.whl")));
         let archive = context.rootfs.read(&path).or_else(of(EFFECT))?;
         let missing = || RootfsError::Missing { path: path.clone(), effect: EFFECT };

@@ -44,11 +44,15 @@ fn base_files(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
         rootfs.remove(path)?;
         rootfs.symlink(path, target)?;
     }
-    for folder in ["", "/share", "/share/man", "/bin", "/games", "/lib", "/include", "/sbin", "/src", "/etc"] {
+    for folder in
+        ["", "/share", "/share/man", "/bin", "/games", "/lib", "/include", "/sbin", "/src", "/etc"]
+    {
         rootfs.mkdir(&format!("usr/local{folder}"), 0o755)?;
     }
     rootfs.symlink("usr/local/man", "share/man")?;
-    for (path, mode) in [("var/log/wtmp", 0o664), ("var/log/btmp", 0o660), ("var/log/lastlog", 0o664)] {
+    for (path, mode) in
+        [("var/log/wtmp", 0o664), ("var/log/btmp", 0o660), ("var/log/lastlog", 0o664)]
+    {
         rootfs.write_for(path, "", mode, UTMP)?;
     }
     if rootfs.has_name("etc/dpkg/origins/debian") && !rootfs.has_name("etc/dpkg/origins/default") {
@@ -79,7 +83,11 @@ fn small_files(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
         rootfs.write("etc/environment", "", 0o644)?;
     }
     if netbase && !rootfs.has_name("etc/networks") {
-        rootfs.write("etc/networks", "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n", 0o644)?;
+        rootfs.write(
+            "etc/networks",
+            "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n",
+            0o644,
+        )?;
     }
     Ok(())
 }

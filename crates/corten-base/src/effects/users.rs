@@ -16,7 +16,9 @@ pub(super) fn apply(context: &mut Context<'_, '_>) -> Result<(), EffectError> {
 fn write(context: &mut Context<'_, '_>) -> Result<(), RootfsError> {
     let has_shadow = context.package("passwd").is_some();
     let rootfs = &mut *context.rootfs;
-    let Some(users) = rootfs.read_text("usr/share/base-passwd/passwd.master")? else { return Ok(()) };
+    let Some(users) = rootfs.read_text("usr/share/base-passwd/passwd.master")? else {
+        return Ok(());
+    };
     let groups = rootfs.need("usr/share/base-passwd/group.master", "users")?;
     // The day of the last change of a password must not be the day of the build.
     let day = rootfs.epoch().max(0) / 86400;
@@ -57,7 +59,8 @@ mod tests {
 
     #[test]
     fn passwords_move_to_the_shadow_file() {
-        let (open, shadow) = split("root:*:0:0:root:/root:/bin/bash\n", |name| format!("{name}:*:1:::"));
+        let (open, shadow) =
+            split("root:*:0:0:root:/root:/bin/bash\n", |name| format!("{name}:*:1:::"));
         assert_eq!(open, "root:x:0:0:root:/root:/bin/bash\n");
         assert_eq!(shadow, "root:*:1:::\n");
     }

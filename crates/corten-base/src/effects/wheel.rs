@@ -44,17 +44,22 @@ impl From<&str> for WheelError {
 }
 
 /// Installs a wheel as pip would.
-pub(super) fn install(rootfs: &mut Rootfs<'_>, archive: &[u8], target: &Target<'_>) -> Result<(), WheelError> {
+pub(super) fn install(
+    rootfs: &mut Rootfs<'_>,
+    archive: &[u8],
+    target: &Target<'_>,
+) -> Result<(), WheelError> {
     let members = zip::read(archive)?;
     let info = members.iter().find_map(|member| member.name.strip_suffix("/METADATA"));
-    let info = info.filter(|info| info.ends_with(".dist-info") && !info.contains('/'));
+    let info = info.filter(|info| info.strip_suffix(".dist-info").is_some() && !info.contains('/'));
     let info = info.ok_or("has no dist-info directory")?.to_owned();
     let record_name = format!("{info}/RECORD");
     let mut files: BTreeMap<String, (Vec<u8>, u32)> = BTreeMap::new();
     let mut entry_points = String::new();
     for member in members {
         TreePath::new(member.name.as_bytes()).map_err(|_| "has a member with an unsafe name")?;
-        if member.name.split('/').next().is_some_and(|first| first.ends_with(".data")) {
+        if member.name.split('/').next().is_some_and(|first| first.strip_suffix(".data").is_some())
+        {
             return Err("has a data directory, which is not supported".into());
         }
         if member.name == format!("{info}/entry_points.txt") {
@@ -72,9 +77,13 @@ pub(super) fn install(rootfs: &mut Rootfs<'_>, archive: &[u8], target: &Target<'
         record.insert(name.clone(), record_entry(bytes));
     }
     for (name, reference) in console_scripts(&entry_points, target.version) {
-        let text = script(target.interpreter, &reference).ok_or("has an entry point that is not a function")?;
+        let text = script(target.interpreter, &reference)
+            .ok_or("has an entry point that is not a function")?;
         rootfs.write(&format!("{}/{name}", target.scripts), &text, 0o755)?;
-        record.insert(format!("{}/{name}", target.scripts_from_packages), record_entry(text.as_bytes()));
+        record.insert(
+            format!("{}/{name}", target.scripts_from_packages),
+            record_entry(text.as_bytes()),
+        );
     }
     let mut text = String::new();
     for (name, entry) in &record {
@@ -103,7 +112,11 @@ fn base64_url(bytes: &[u8]) -> String {
 
 /// The record is a CSV file.
 fn quote(name: &str) -> String {
-    if name.contains([',', '"', '\n']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+    if name.contains([',', '"', '\n']) {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
 }
 
 /// Returns names and functions of scripts. Pip's own names with a version follow the interpreter and
@@ -172,10 +185,18 @@ mod tests {
             ("pip/__init__.py", b""),
             ("pip-1.dist-info/METADATA", b"Name: pip\n"),
             ("pip-1.dist-info/RECORD", b"old"),
-            ("pip-1.dist-info/entry_points.txt", b"[console_scripts]\npip = pip.cli:main\npip3.9 = pip.cli:main\n[other]\nx = y:z\n"),
+            (
+                "pip-1.dist-info/entry_points.txt",
+                b"[console_scripts]\npip = pip.cli:main\npip3.9 = pip.cli:main\n[other]\nx = y:z\n",
+            ),
         ]);
         install(&mut rootfs, &wheel, &TARGET).unwrap();
-        let paths: Vec<String> = rootfs.tree().iter().filter(|(_, node)| !node.is_directory()).map(|(path, _)| path.to_string()).collect();
+        let paths: Vec<String> = rootfs
+            .tree()
+            .iter()
+            .filter(|(_, node)| !node.is_directory())
+            .map(|(path, _)| path.to_string())
+            .collect();
         expect![[r#"
             usr/local/bin/pip
             usr/local/bin/pip3.11
@@ -185,21 +206,31 @@ mod tests {
             usr/local/lib/python3.11/site-packages/pip-1.dist-info/entry_points.txt
             usr/local/lib/python3.11/site-packages/pip/__init__.py"#]]
         .assert_eq(&paths.join("\n"));
-        let record = rootfs.need("usr/local/lib/python3.11/site-packages/pip-1.dist-info/RECORD", "test").unwrap();
+        let record = rootfs
+            .need("usr/local/lib/python3.11/site-packages/pip-1.dist-info/RECORD", "test")
+            .unwrap();
         expect![[r#"
+            ../../../bin/pip,sha256=wxEBLIWcRz0O7YzLP1qCtE65iU4tcM4W3FLxgpEmRC4,215
+            ../../../bin/pip3.11,sha256=wxEBLIWcRz0O7YzLP1qCtE65iU4tcM4W3FLxgpEmRC4,215
+            pip-1.dist-info/INSTALLER,sha256=zuuue4knoyJ-UwPPXg8fezS7VCrXJQrAP7zeNuwvFQg,4
+            pip-1.dist-info/METADATA,sha256=nftLunxnCgwjfgq1b1KbvFxNc3fGvqmrn90tffxTT8o,10
+            pip-1.dist-info/entry_points.txt,sha256=iMUndbwhVAtLvUdPgctvqALq3xJHB020E0zOliBy72I,75
+            pip/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0
+            pip-1.dist-info/RECORD,,
         "#]]
         .assert_eq(&record);
         let script = rootfs.need("usr/local/bin/pip", "test").unwrap();
-        assert!(script.contains("from pip.cli import main\n") && script.ends_with("    sys.exit(main())\n"));
+        assert!(
+            script.contains("from pip.cli import main\n")
+                && script.ends_with("    sys.exit(main())\n")
+        );
     }
 
     #[test]
     fn wheels_that_would_escape_or_need_more_are_refused() {
         let spool = Spool::new(std::path::Path::new("/nonexistent"));
-        for (name, problem) in [
-            ("../evil", "unsafe name"),
-            ("a.data/scripts/x", "data directory"),
-        ] {
+        for (name, problem) in [("../evil", "unsafe name"), ("a.data/scripts/x", "data directory")]
+        {
             let wheel = zip::write(&[("a.dist-info/METADATA", b""), (name, b"")]);
             let error = install(&mut Rootfs::new(&spool, 0), &wheel, &TARGET).unwrap_err();
             assert!(format!("{error:?}").contains(problem), "{error:?}");

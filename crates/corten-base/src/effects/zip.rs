@@ -130,7 +130,8 @@ pub(super) fn write(members: &[(&str, &[u8])]) -> Vec<u8> {
     use std::io::Write as _;
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in members {
-        let mut deflater = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut deflater =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         deflater.write_all(bytes).unwrap();
         let stored = deflater.finish().unwrap();
         let mut crc = flate2::Crc::new();
@@ -174,7 +175,8 @@ mod tests {
     fn members_are_read_back_and_directories_are_not() {
         let archive = write(&[("a/", b""), ("a/b.py", b"print(1)\n"), ("empty", b"")]);
         let members = read(&archive).unwrap();
-        let found: Vec<_> = members.iter().map(|m| (m.name.as_str(), m.bytes.as_slice(), m.mode)).collect();
+        let found: Vec<_> =
+            members.iter().map(|m| (m.name.as_str(), m.bytes.as_slice(), m.mode)).collect();
         assert_eq!(found, [("a/b.py", &b"print(1)\n"[..], 0o644), ("empty", &b""[..], 0o644)]);
         assert_eq!(read(b"PK"), Err("is not a zip archive"));
     }
