@@ -42,15 +42,16 @@ expect "CRITICAL: the variable MODEL_API_KEY is not set"
 step "Run it with its key: it must work" 0 \
   "$corten" run --rm --network none -e MODEL_API_KEY=demo-key "$image:v1"
 expect "SUCCESS: the model is running"
-step "Who is it inside? Not root, alone, with few rights" 0 \
+step "Who is it inside? Not root, alone, with its own mounts and few rights" 0 \
   "$corten" run --rm --network none "$image:v1" bash -c \
-  'id; echo "processes: $(ls -d /proc/[0-9]* | wc -l)"; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status'
+  'id; ps -ef; mount | grep -E " on (/|/proc|/sys) "; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status'
 expect "appuser"
 expect "NoNewPrivs:	1"
 step "Build again with nothing changed" 0 "$corten" build -t "$image:v1" "$work/app"
 sed -i 's/the model is running/version two is running/' "$work/app/main.py"
 step "Change one line of code and build again: every earlier layer is reused" 0 \
   "$corten" build -t "$image:v2" "$work/app"
+[ "$(grep -c DONE "$work/output")" -eq 1 ] || fail "more than the changed step was done again"
 step "Run the new version" 0 \
   "$corten" run --rm --network none -e MODEL_API_KEY=demo-key "$image:v2"
 expect "SUCCESS: version two is running"

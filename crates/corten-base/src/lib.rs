@@ -11,6 +11,7 @@ mod fetch;
 mod filter;
 mod keyring;
 pub mod lock;
+mod names;
 mod packages;
 pub mod recipe;
 mod relation;

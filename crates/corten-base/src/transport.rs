@@ -8,7 +8,10 @@ use std::time::Duration;
 use corten_sys::error::IoError;
 use corten_sys::file;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
 
+use crate::names::Remembering;
 use crate::sources::without_credentials;
 
 /// A connection that is not there after this time will not be there later.
@@ -20,8 +23,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// A body that gives nothing for so long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// As many as files are fetched at once: a new connection costs a look-up of the name, and name
-/// servers drop questions that come in bursts, for five seconds each.
+/// As many as files are fetched at once, so that no connection is closed and opened again.
 const IDLE_CONNECTIONS_PER_HOST: usize = crate::fetch::PARALLEL;
 
 /// Mirrors redirect once or twice; more is a loop.
@@ -160,7 +162,12 @@ impl HttpTransport {
                 .max_idle_connections(2 * IDLE_CONNECTIONS_PER_HOST)
                 .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
                 .build();
-            Ok::<_, HttpOptionsError>(config.new_agent())
+            let connector = DefaultConnector::default();
+            Ok::<_, HttpOptionsError>(ureq::Agent::with_parts(
+                config,
+                connector,
+                Remembering::<DefaultResolver>::default(),
+            ))
         };
         Ok(Self {
             http: agent(options.http_proxy.as_ref())?,

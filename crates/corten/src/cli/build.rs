@@ -101,11 +101,14 @@ pub(crate) struct BaseBuildArgs {
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Mirror of the security suite, where it is another one
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "mirror")]
     pub security_mirror: Option<String>,
     /// Another name for the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
+    /// Use the packages of this lock and no others
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
     /// Write the lock file here
     #[arg(long, value_name = "FILE")]
     pub lock_out: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use corten_base::{Keyring, Recipe, recipe};
+use corten_base::{Keyring, Lock, Recipe, recipe};
 use corten_oci::reference::Reference;
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ use crate::ui::{self, Format, Progress, print_rows};
 
 /// A recipe is a page of text; a larger file is something else.
 const RECIPE_BYTES_MAX: u64 = 1 << 20;
+/// A lock has some hundred bytes for each package.
+const LOCK_BYTES_MAX: u64 = 16 << 20;
 /// Debian's own keyring has 60 kB.
 const KEYRING_BYTES_MAX: u64 = 16 << 20;
 
@@ -44,6 +46,16 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
     if let Some(path) = &arguments.keyring {
         let bytes = corten_sys::file::read_limited(path, KEYRING_BYTES_MAX)?;
         options.keyring = Keyring::parse(&bytes).map_err(CliError::new)?;
+    }
+    if let Some(path) = &arguments.lock {
+        let bytes = corten_sys::file::read_limited(path, LOCK_BYTES_MAX)?;
+        let lock = Lock::parse(&bytes).map_err(|error| {
+            CliError::new(error).hint(format!(
+                "`{}` shall be one that `corten base build RECIPE --lock-out FILE` wrote",
+                path.display()
+            ))
+        })?;
+        options.lock = Some(lock);
     }
     let store = context.store()?;
     let progress =

@@ -34,8 +34,9 @@ pub(super) fn inspect(context: &Context, arguments: &InspectArgs) -> Result<Exit
 fn describe_image(store: &Store, image: &Image) -> Result<Value, CliError> {
     let names = names_of(store, image)?;
     let tags: Vec<String> = names.iter().map(corten_oci::reference::Reference::familiar).collect();
-    let digests: Vec<String> =
+    let mut digests: Vec<String> =
         names.iter().map(|name| name.with_digest(image.manifest).familiar()).collect();
+    digests.dedup();
     let diff_ids: Vec<String> =
         image.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     Ok(json!({

@@ -270,6 +270,58 @@ fn images_that_are_not_there() {
 }
 
 #[test]
+fn bases_that_cannot_be_made() {
+    let context = context!();
+    context.check(
+        &["base", "build", "python-9"],
+        &expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: there is no golden base `python-9`
+        hint: there are: debian-12, python-3.11
+    "#]],
+    );
+    context.write("a.lock", "{}");
+    context.check(
+        &["base", "build", "python-3.11", "--offline", "--lock", "a.lock"],
+        &expect![[r#"
+            exit: 2
+            --- stdout
+            --- stderr
+            error: failed to parse the lock
+              caused by: missing field `schema` at line 1 column 2
+            hint: `a.lock` shall be one that `corten base build RECIPE --lock-out FILE` wrote
+        "#]],
+    );
+    let mirror = ["--mirror", "http://127.0.0.1:9/debian"];
+    let build = ["base", "build", "debian-12"].iter().chain(&mirror);
+    context.command(build).run().check(&expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: failed to fetch the signed index of `bookworm`
+          caused by: failed to fetch `http://127.0.0.1:9/debian/dists/bookworm/InRelease`
+          caused by: io: Connection refused (os error 111)
+        hint: check the mirror's address and the proxy; a proxy that re-signs TLS needs its CA in the host's certificates or in SSL_CERT_FILE
+    "#]]);
+    context.check(
+        &["base", "build", "debian-12", "--security-mirror", "x"],
+        &expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: the following required arguments were not provided:
+          --mirror <URL>
+
+        Usage: corten base build --mirror <URL> --security-mirror <URL> <RECIPE>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
 fn names_that_are_none() {
     let context = context!();
     context.check(
