@@ -39,6 +39,7 @@ mod plan;
 mod run;
 mod solve;
 mod traits;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,9 @@ pub(crate) struct BuildArgs {
     /// Print the plan and build nothing
     #[arg(long)]
     pub plan: bool,
+    /// Build twice, the second time without the cache, and explain every difference
+    #[arg(long, conflicts_with = "plan")]
+    pub verify: bool,
     /// Accepted for Docker's sake: the image is always in the store
     #[arg(long, hide = true)]
     pub load: bool,

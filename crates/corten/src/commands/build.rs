@@ -44,14 +44,21 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build(&options, &store, &resolver, &executor, &progress);
-    progress.finish();
-    let image = built.map_err(|error| failed(context, error))?;
+    let build = |options: &BuildOptions| {
+        let built = corten_build::build(options, &store, &resolver, &executor, &progress);
+        progress.finish();
+        built.map_err(|error| failed(context, error))
+    };
+    let image = build(&options)?;
     if let Some(path) = &arguments.iidfile {
         corten_sys::file::write_atomic(path, image.id.to_string().as_bytes(), 0o644)?;
     }
     let elapsed = SystemClock.monotonic().saturating_sub(started);
     report(context, arguments, &options.tags, &image, elapsed);
+    if arguments.verify {
+        let again = BuildOptions { no_cache: true, tags: Vec::new(), ..options };
+        return super::verify::report(context, &store, &image, &build(&again)?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,6 +12,7 @@ mod rmi;
 mod run;
 mod system;
 mod tag;
+mod verify;
 mod version;
 
 use std::path::Path;

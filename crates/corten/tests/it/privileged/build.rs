@@ -118,6 +118,42 @@ fn a_step_is_done_once() {
 }
 
 #[test]
+fn a_build_can_be_verified() {
+    require!(Need::Root, Need::Overlay);
+    let context = with_base();
+    context.write("Dockerfile", "FROM base\nRUN echo same >/file\n");
+    let build = ["build", "--progress=quiet", "--network=none", "--verify", "."];
+    context.check(&build, &expect![[r#"
+        exit: 0
+        --- stdout
+        --- stderr
+        built [ID]  [ID]  3.75MB  [DURATION]
+        hint: `corten run --rm [ID]` runs it
+        verified two builds gave the same image sha256:[DIGEST]
+    "#]]);
+    context.write(
+        "Dockerfile",
+        "FROM base\nRUN echo same >/same; cat /proc/sys/kernel/random/uuid >/id; head -c 99 /dev/urandom >/x.pyc\n",
+    );
+    context.check(&build, &expect![[r#"
+        exit: 1
+        --- stdout
+        first   sha256:[DIGEST]
+        second  sha256:[DIGEST]
+
+        layer 1: RUN /bin/sh -c echo same >/same; cat /proc/sys/kernel/random/uuid >/id; head -c 99 /dev/urandom >/x.pyc # buildkit
+          /id: other content of the same size (37 bytes)
+          /x.pyc: other content of the same size (99 bytes)
+              byte code holds the time of its source: set PYTHONDONTWRITEBYTECODE=1
+        --- stderr
+        built [ID]  [ID]  3.75MB  [DURATION]
+        hint: `corten run --rm [ID]` runs it
+        error: two builds gave different images: 1 layer differs
+        hint: pin versions, and remove in the same step what holds a time
+    "#]]);
+}
+
+#[test]
 fn a_secret_is_there_and_stays_out() {
     require!(Need::Root, Need::Overlay);
     let context = with_base();
