@@ -201,12 +201,12 @@ fn between(
 ) -> Vec<Difference> {
     let mut found = Vec::new();
     match (&one.kind, &other.kind) {
-        (Kind::File(left), Kind::File(right)) => {
-            if first.digest(left) != second.digest(right) {
-                let (first_bytes, second_bytes) = (left.size(), right.size());
-                found.push(Difference::Content { first_bytes, second_bytes });
-            }
+        (Kind::File(left), Kind::File(right)) if first.digest(left) != second.digest(right) => {
+            let (first_bytes, second_bytes) = (left.size(), right.size());
+            found.push(Difference::Content { first_bytes, second_bytes });
         }
+        // Their handles say nothing.
+        (Kind::File(_), Kind::File(_)) => {}
         (left, right) if std::mem::discriminant(left) != std::mem::discriminant(right) => {
             found.push(Difference::Kind);
         }

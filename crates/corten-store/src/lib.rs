@@ -65,6 +65,7 @@ pub mod archive;
 mod aux;
 
 mod blobs;
+mod cache_mounts;
 mod containers;
 mod emit;
 mod error;
@@ -90,6 +91,7 @@ mod write;
 mod tests;
 
 pub use blobs::Expect;
+pub use cache_mounts::CacheMounts;
 pub use containers::{Container, ContainerRecord, RunningContainer};
 pub use error::StoreError;
 pub use fsck::{FsckReport, Problem, Repair};

@@ -134,7 +134,11 @@ impl Prepared {
         file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
         let name = Digest::of(id.as_bytes()).hex();
         let directory = match sharing {
-            CacheSharing::Shared => root.join(&name),
+            CacheSharing::Shared => {
+                let path = root.join(format!("{name}.lock"));
+                self.locks.push(FileLock::shared(&path).map_err(CopyError::from)?);
+                root.join(&name)
+            }
             CacheSharing::Locked => {
                 let path = root.join(format!("{name}.lock"));
                 self.locks.push(FileLock::exclusive(&path).map_err(CopyError::from)?);
@@ -304,7 +308,7 @@ fn make_cache(
 
 fn cache_root(execution: &Execution<'_>) -> PathBuf {
     let configured = execution.options.run.cache_directory.clone();
-    configured.unwrap_or_else(|| execution.tools.store.root().join("caches"))
+    configured.unwrap_or_else(|| execution.tools.store.cache_mounts_dir())
 }
 
 /// A new name in memory where there is such a file system, else in the store's temporary part.

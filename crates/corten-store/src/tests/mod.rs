@@ -1,6 +1,7 @@
 //! Tests of the store on a real file system.
 
 mod blobs;
+mod cache_mounts;
 mod crash;
 mod durability;
 mod format;

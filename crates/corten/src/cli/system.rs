@@ -16,9 +16,15 @@ pub(crate) enum SystemCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Remove the build cache and unnamed images too
+    /// Remove the build cache and the directories of cache mounts too
     #[arg(short, long)]
     pub all: bool,
+    /// Keep the most recently used part of the build cache, up to this size, such as 10g
+    #[arg(long, visible_alias = "reserved-space", value_name = "BYTES")]
+    pub keep_storage: Option<String>,
+    /// Keep what was made or used within this time, such as 24h
+    #[arg(long, value_name = "DURATION")]
+    pub keep_younger: Option<String>,
     /// Accepted for Docker's sake: Corten never asks
     #[arg(short, long, hide = true)]
     pub force: bool,

@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
-use corten_store::{GcPolicy, Repair};
+use corten_runtime::options;
+use corten_store::{CacheMounts, GcPolicy, Repair};
 use serde_json::json;
 
 use super::Context;
@@ -18,7 +19,8 @@ pub(super) fn system(context: &Context, command: &SystemCommand) -> Result<ExitC
 }
 
 fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
-    let usage = context.store()?.usage()?;
+    let store = context.store()?;
+    let (usage, caches) = (store.usage()?, store.cache_mounts()?);
     if json {
         let document = json!({
             "schema": "corten.system-df/1",
@@ -27,6 +29,7 @@ fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
             "layers": { "count": usage.layers, "bytes": usage.layer_bytes },
             "blobs": { "count": usage.blobs, "bytes": usage.blob_bytes },
             "cache": { "count": usage.steps, "bytes": usage.unused_layer_bytes },
+            "cache_mounts": { "count": caches.count, "bytes": caches.bytes },
         });
         context.ui.line(&format!("{document:#}"));
         return Ok(ExitCode::SUCCESS);
@@ -36,29 +39,40 @@ fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
     };
     line("layers of images", usage.images, usage.layer_bytes - usage.unused_layer_bytes);
     line("build cache", usage.steps, usage.unused_layer_bytes);
+    line("cache mounts", caches.count, caches.bytes);
     line("blobs", usage.blobs, usage.blob_bytes);
-    if usage.unused_layer_bytes > 0 {
-        context.ui.hint("`corten system prune --all` removes the build cache");
+    if usage.unused_layer_bytes + caches.bytes > 0 {
+        context.ui.hint("`corten system prune --all` removes the build cache and the cache mounts");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError> {
-    let store = context.store()?;
+    let keep_bytes = arguments.keep_storage.as_deref().map(keep_storage).transpose()?;
     let policy = GcPolicy {
-        keep_unused_steps: !arguments.all,
+        // A budget is a budget for the cache; without one, `--all` leaves nothing of it.
+        keep_unused_steps: !arguments.all || keep_bytes.is_some(),
         keep_untagged_images: false,
-        keep_younger_seconds: None,
-        keep_bytes: None,
+        keep_younger_seconds: arguments.keep_younger.as_deref().map(keep_younger).transpose()?,
+        keep_bytes,
     };
+    let store = context.store()?;
     let report = store.gc(&policy)?;
+    let is_whole = policy.keep_bytes.is_none() && policy.keep_younger_seconds.is_none();
+    let caches = if arguments.all && is_whole {
+        store.remove_cache_mounts()?
+    } else {
+        CacheMounts::default()
+    };
+    let freed_bytes = report.freed_bytes + caches.bytes;
     if arguments.json {
         let document = json!({
             "schema": "corten.system-prune/1",
             "layers": report.layers,
             "images": report.images,
             "blobs": report.blobs,
-            "freed_bytes": report.freed_bytes,
+            "cache_mounts": caches.count,
+            "freed_bytes": freed_bytes,
         });
         context.ui.line(&format!("{document:#}"));
     } else {
@@ -67,10 +81,29 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
             report.layers,
             report.images,
             report.blobs,
-            ui::bytes(report.freed_bytes)
+            ui::bytes(freed_bytes)
         ));
+        if caches.in_use > 0 {
+            context.ui.note(&format!("{} cache mounts are in use and stay", caches.in_use));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn keep_storage(text: &str) -> Result<u64, CliError> {
+    options::parse_bytes(text).map_err(|error| {
+        let hint = error.hint();
+        CliError::new(format!("failed to read `--keep-storage`: {error}")).hint(hint)
+    })
+}
+
+fn keep_younger(text: &str) -> Result<i64, CliError> {
+    let wrong = || {
+        CliError::new(format!("failed to read `--keep-younger`: `{text}` is no time"))
+            .hint("for example `24h` or `90m`".to_owned())
+    };
+    let time = corten_dockerfile::duration::parse(text).map_err(|_| wrong())?;
+    i64::try_from(time.as_secs()).map_err(|_| wrong())
 }
 
 /// Exit 1 when something is damaged and was not repaired.

@@ -413,6 +413,70 @@ fn only_the_wanted_stage_is_built() {
 }
 
 #[test]
+fn pruning_keeps_a_budget_of_the_cache() {
+    let context = with_data();
+    context.run(&["rmi", "data:v1"]).success();
+    context.run(&["system", "prune", "--keep-storage", "1g"]).success();
+    context.check(
+        &["system", "df"],
+        &expect![[r#"
+        exit: 0
+        --- stdout
+        layers of images                 0        0B
+        build cache                      2    5.01kB
+        cache mounts                     0        0B
+        blobs                            0        0B
+        --- stderr
+        hint: `corten system prune --all` removes the build cache and the cache mounts
+    "#]],
+    );
+    context.run(&["system", "prune", "--all", "--keep-younger", "1h"]).success();
+    context.run(&["build", "-q", "data"]).success();
+    context.check(
+        &["system", "prune", "--keep-storage", "100"],
+        &expect![[r#"
+        exit: 0
+        --- stdout
+        removed 1 layers, 1 images and 2 blobs: 6.60kB
+        --- stderr
+    "#]],
+    );
+    context.check(
+        &["system", "df"],
+        &expect![[r#"
+        exit: 0
+        --- stdout
+        layers of images                 0        0B
+        build cache                      1        6B
+        cache mounts                     0        0B
+        blobs                            0        0B
+        --- stderr
+        hint: `corten system prune --all` removes the build cache and the cache mounts
+    "#]],
+    );
+    context.check(
+        &["system", "prune", "--keep-storage", "much"],
+        &expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: failed to read `--keep-storage`: `much` is not a size in bytes
+        hint: for example `512m`
+    "#]],
+    );
+    context.check(
+        &["system", "prune", "--keep-younger", "1 day"],
+        &expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: failed to read `--keep-younger`: `1 day` is no time
+        hint: for example `24h` or `90m`
+    "#]],
+    );
+}
+
+#[test]
 fn pruning_removes_what_has_no_name() {
     let context = with_data();
     context.write("data/notes.txt", "other notes\n");

@@ -408,27 +408,31 @@ fn an_empty_store_is_no_error() {
     context.check(
         &["system", "df", "--json"],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        {
-          "blobs": {
-            "bytes": 0,
-            "count": 0
-          },
-          "cache": {
-            "bytes": 0,
-            "count": 0
-          },
-          "images": 0,
-          "layers": {
-            "bytes": 0,
-            "count": 0
-          },
-          "names": 0,
-          "schema": "corten.system-df/1"
-        }
-        --- stderr
-    "#]],
+            exit: 0
+            --- stdout
+            {
+              "blobs": {
+                "bytes": 0,
+                "count": 0
+              },
+              "cache": {
+                "bytes": 0,
+                "count": 0
+              },
+              "cache_mounts": {
+                "bytes": 0,
+                "count": 0
+              },
+              "images": 0,
+              "layers": {
+                "bytes": 0,
+                "count": 0
+              },
+              "names": 0,
+              "schema": "corten.system-df/1"
+            }
+            --- stderr
+        "#]],
     );
 }
 

@@ -1,0 +1,102 @@
+//! The directories of `RUN --mount=type=cache`.
+//!
+//! Each is `caches/<name>` with `caches/<name>.lock` beside it. Whoever uses a directory holds the
+//! lock, shared or alone; a lock file is never removed, so that all its users mean the same one.
+
+use std::path::{Path, PathBuf};
+
+use corten_oci::digest::Digest;
+use corten_sys::file;
+use corten_sys::lock::FileLock;
+
+use crate::error::StoreError;
+use crate::gc::Bin;
+use crate::store::{Inner, Store};
+
+/// The folder below the store.
+const FOLDER: &str = "caches";
+
+/// Deeper trees than this are no package manager's.
+const DEPTH_MAX: usize = 256;
+
+/// How much there is in cache directories, or was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheMounts {
+    /// How many directories.
+    pub count: u64,
+    /// The bytes of their files.
+    pub bytes: u64,
+    /// How many were left alone, since a build uses them.
+    pub in_use: u64,
+}
+
+impl Store {
+    /// Returns the directory in which cache directories are; it may not be there yet.
+    pub fn cache_mounts_dir(&self) -> PathBuf {
+        self.root().join(FOLDER)
+    }
+
+    /// Sums up the cache directories.
+    pub fn cache_mounts(&self) -> Result<CacheMounts, StoreError> {
+        self.run(|inner| {
+            let mut found = CacheMounts::default();
+            for path in directories(inner)? {
+                found.count += 1;
+                found.bytes += bytes_in(&path, 0)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Removes every cache directory that no build uses.
+    pub fn remove_cache_mounts(&self) -> Result<CacheMounts, StoreError> {
+        self.run(|inner| {
+            inner.check_writable()?;
+            let mut bin = Bin::new(inner)?;
+            let mut removed = CacheMounts::default();
+            for path in directories(inner)? {
+                let Some(_lock) = FileLock::try_exclusive(&path.with_extension("lock"))? else {
+                    removed.in_use += 1;
+                    continue;
+                };
+                let bytes = bytes_in(&path, 0)?;
+                if bin.take(inner, &path)? {
+                    removed.count += 1;
+                    removed.bytes += bytes;
+                }
+            }
+            bin.empty(inner)?;
+            Ok(removed)
+        })
+    }
+}
+
+/// Returns the directories whose names we gave.
+fn directories(inner: &Inner) -> Result<Vec<PathBuf>, StoreError> {
+    let folder = inner.layout.root.join(FOLDER);
+    let Some(names) = file::absent_is_none(file::list_dir(&folder))? else {
+        return Ok(Vec::new());
+    };
+    let is_ours = |name: &&std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        let (hex, number) = name.split_once('-').unwrap_or((&name, "0"));
+        Digest::from_hex(hex).is_ok() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    Ok(names.iter().filter(is_ours).map(|name| folder.join(name)).collect())
+}
+
+/// Sums up the bytes of the files below a directory; what vanishes meanwhile counts nothing.
+fn bytes_in(directory: &Path, depth: usize) -> Result<u64, StoreError> {
+    let Some(names) = file::absent_is_none(file::list_dir(directory))? else { return Ok(0) };
+    let mut bytes = 0;
+    for name in names {
+        let path = directory.join(name);
+        let Some(found) = file::absent_is_none(file::symlink_metadata(&path))? else { continue };
+        if found.is_file() {
+            bytes += found.len();
+        } else if found.is_dir() && depth < DEPTH_MAX {
+            bytes += bytes_in(&path, depth + 1)?;
+        }
+    }
+    Ok(bytes)
+}
