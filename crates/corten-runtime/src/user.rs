@@ -66,7 +66,7 @@ pub fn resolve_group(group: &[u8], wanted: &str) -> Result<u32, UserError> {
     }
     let mut entries = entries(group);
     let found = entries.find_map(|fields| match fields.as_slice() {
-        [name, _, gid, ..] if *name == wanted => gid.parse::<u32>().ok(),
+        [name, _, gid, ..] if *name == wanted => listed_id(gid),
         _ => None,
     });
     found.ok_or_else(|| UserError::UnknownGroup { name: wanted.to_owned() })
@@ -76,7 +76,7 @@ fn resolve_user(passwd: &[u8], wanted: &str) -> Result<User, UserError> {
     let id = if wanted.is_empty() { Some(0) } else { parse_id(wanted)? };
     let listed = entries(passwd).find_map(|fields| {
         let [name, _, uid, gid, rest @ ..] = fields.as_slice() else { return None };
-        let (uid, gid) = (uid.parse::<u32>().ok()?, gid.parse::<u32>().ok()?);
+        let (uid, gid) = (listed_id(uid)?, listed_id(gid)?);
         let matches = id.map_or(*name == wanted, |id| id == uid);
         let home = rest.get(1).copied().filter(|home| !home.is_empty()).unwrap_or("/");
         matches.then(|| User {
@@ -100,7 +100,7 @@ fn groups_of(group: &[u8], user: &str) -> Vec<u32> {
     let mut gids = Vec::new();
     for fields in entries(group) {
         let [_, _, gid, members] = fields.as_slice() else { continue };
-        let Ok(gid) = gid.parse::<u32>() else { continue };
+        let Some(gid) = listed_id(gid) else { continue };
         if members.split(',').any(|member| member == user) && !gids.contains(&gid) {
             gids.push(gid);
         }
@@ -118,6 +118,12 @@ fn parse_id(text: &str) -> Result<Option<u32>, UserError> {
         Ok(id) if id <= MAX_ID => Ok(Some(id)),
         _ => Err(UserError::OutOfRange { id: text.to_owned() }),
     }
+}
+
+/// Reads an id of the image's files. One out of range makes its line broken: to the kernel, the
+/// largest number means "as before", with which the user would stay root.
+fn listed_id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id <= MAX_ID)
 }
 
 /// Returns the colon-separated fields of each line that is text and no comment.
@@ -210,6 +216,16 @@ mod tests {
         );
         assert!(error("-1").contains("out of range"));
         assert!(error("99999999999999999999").contains("out of range"));
+    }
+
+    #[test]
+    fn a_listed_id_that_means_no_change_to_the_kernel_is_no_user_and_no_group() {
+        let passwd = b"evil:x:4294967295:0::/:\nworse:x:0:4294967295::/:\nodd:x:7:8::/:\n";
+        let group = b"evil:x:4294967295:odd\nfine:x:9:odd\n";
+        assert!(resolve(passwd, group, "evil").is_err());
+        assert!(resolve(passwd, group, "worse").is_err());
+        assert!(resolve(passwd, group, "odd:evil").is_err());
+        assert_eq!(resolve(passwd, group, "odd").map(|user| user.additional_gids), Ok(vec![9]));
     }
 
     #[test]

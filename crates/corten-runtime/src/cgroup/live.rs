@@ -1,5 +1,6 @@
 //! The groups of a running container.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use super::plan::{CgroupPlan, GroupPlan};
 const FOLDER: &str = "corten";
 /// Files of the kernel of which we read a few numbers.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// So many groups of the dead are looked for at each start; the next start goes on.
-const STALE_LOOKED_AT: usize = 64;
+/// So many groups of the dead are removed at each start; the next start goes on.
+const STALE_REMOVED: usize = 64;
 /// A concurrent `corten` may remove an empty group just before it is used.
 const ATTEMPTS: usize = 3;
 
@@ -43,9 +44,11 @@ impl Groups {
     /// Makes the groups and sets their limits; also removes groups whose maker is gone.
     pub(crate) fn create(plan: &CgroupPlan, id: &str) -> Result<Self, IoError> {
         let mut this = Self { groups: Vec::new(), v2: plan.v2 };
+        for parent in &plan.parents {
+            remove_stale(&parent.join(FOLDER));
+        }
         for group in &plan.groups {
             let folder = group.parent.join(FOLDER);
-            remove_stale(&folder);
             let directory = folder.join(format!("{id}.{}", std::process::id()));
             let group = Group { plan: group.clone(), directory };
             let made = make(&group, plan.v2);
@@ -164,17 +167,17 @@ fn pass_on(directory: &Path, controllers: &[String]) -> Result<(), IoError> {
 /// Removes groups whose maker is gone. Best effort: a group that is in use refuses.
 fn remove_stale(folder: &Path) {
     let Ok(names) = file::list_dir(folder) else { return };
-    let maker = |name: &str| name.rsplit_once('.')?.1.parse::<i32>().ok();
-    for name in names.iter().take(STALE_LOOKED_AT) {
-        let Some(pid) = name.to_str().and_then(maker).and_then(rustix::process::Pid::from_raw)
-        else {
-            continue;
-        };
-        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
-        if gone {
-            drop(file::remove_dir(&folder.join(name)));
-        }
+    for name in names.iter().filter(|name| maker_is_gone(name)).take(STALE_REMOVED) {
+        drop(file::remove_dir(&folder.join(name)));
     }
+}
+
+/// Returns true for the name of a group, `<id>.<pid>`, whose process does not exist.
+fn maker_is_gone(name: &OsStr) -> bool {
+    let maker = name.to_str().and_then(|name| name.rsplit_once('.')?.1.parse::<i32>().ok());
+    maker
+        .and_then(rustix::process::Pid::from_raw)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 fn absent_is_fine(result: Result<(), IoError>) -> Result<(), IoError> {

@@ -22,6 +22,9 @@ const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
 pub(crate) struct CgroupPlan {
     pub v2: bool,
     pub groups: Vec<GroupPlan>,
+    /// The groups below which those of a `corten` that was killed may lie, whichever limits its
+    /// container had.
+    pub parents: Vec<PathBuf>,
 }
 
 /// One group and its settings, in the order in which they are written.
@@ -71,7 +74,19 @@ pub(crate) fn plan(
         add(&mut groups, facts, wanted);
     }
     let v2 = matches!(facts, CgroupFacts::V2 { .. });
-    Ok(CgroupPlan { v2, groups: groups.into_values().collect() })
+    Ok(CgroupPlan { v2, groups: groups.into_values().collect(), parents: parents(facts) })
+}
+
+/// Returns every group below which ours may be, as far as we may remove them.
+fn parents(facts: &CgroupFacts) -> Vec<PathBuf> {
+    match facts {
+        CgroupFacts::None | CgroupFacts::V2 { writable: false, .. } => Vec::new(),
+        CgroupFacts::V2 { parent, .. } => vec![parent.clone()],
+        CgroupFacts::V1 { controllers } => {
+            let writable = controllers.values().filter(|controller| controller.writable);
+            writable.map(|controller| controller.parent.clone()).collect()
+        }
+    }
 }
 
 fn add(groups: &mut BTreeMap<String, GroupPlan>, facts: &CgroupFacts, wanted: Wanted) {

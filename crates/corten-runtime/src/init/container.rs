@@ -26,8 +26,14 @@ const FAILED: i32 = 125;
 /// Walks the steps and becomes the program; never returns.
 pub(super) fn main(steps: Vec<Step>, mounts: OwnedFd, control: OwnedFd) -> ! {
     let control = Some(control);
-    let mut walker =
-        Walker { control, mounts: Vec::new(), root: None, old_root: None, terminal: false };
+    let mut walker = Walker {
+        control,
+        mounts: Vec::new(),
+        null: None,
+        root: None,
+        old_root: None,
+        terminal: false,
+    };
     let report = match walker.walk(steps, mounts) {
         Ok(program) => walker.execute(&program),
         Err(report) => report,
@@ -51,6 +57,8 @@ struct Walker {
     control: Option<OwnedFd>,
     /// The root file system, then the sources.
     mounts: Vec<OwnedFd>,
+    /// Which of them is the host's `/dev/null`.
+    null: Option<usize>,
     /// The container's root as a place to look up paths from.
     root: Option<OwnedFd>,
     /// The host's, until it is let go of.
@@ -187,12 +195,18 @@ impl Walker {
         mount::attach(mounted.as_fd(), target.as_fd())
     }
 
-    fn attach(&self, source: usize, target: &Path) -> io::Result<()> {
+    fn attach(&mut self, source: usize, path: &Path) -> io::Result<()> {
         // The root comes first.
-        let source = self.mounts.get(source + 1);
+        let index = source + 1;
+        let source = self.mounts.get(index);
         let source = source.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-        let target = self.target(target, Kind::for_source(source.as_fd())?)?;
-        mount::attach(source.as_fd(), target.as_fd())
+        let target = self.target(path, Kind::for_source(source.as_fd())?)?;
+        mount::attach(source.as_fd(), target.as_fd())?;
+        if path == Path::new("/dev/null") {
+            // The container's own node comes before whatever else is asked for.
+            self.null.get_or_insert(index);
+        }
+        Ok(())
     }
 
     fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
@@ -246,6 +260,9 @@ impl Walker {
     }
 
     /// Covers a file with `/dev/null` and a directory with an empty one.
+    ///
+    /// The node is the one that came from the host: what the path leads to by now may be a link of
+    /// a volume's to the very file that is to be covered.
     fn mask(&self, path: &Path) -> io::Result<()> {
         let Some(target) = target::open_if_present(self.root()?, path)? else { return Ok(()) };
         let readonly = Attributes { readonly: true, ..MountAttributes::NOTHING_SPECIAL.into() };
@@ -257,7 +274,8 @@ impl Walker {
                 system.mount(readonly)?
             }
             Kind::File => {
-                let null = target::open(self.root()?, Path::new("/dev/null"))?;
+                let null = self.null.and_then(|index| self.mounts.get(index));
+                let null = null.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
                 mount::copy_descriptor(null.as_fd(), false)?
             }
         };

@@ -7,6 +7,9 @@ use crate::facts::{HostFacts, Ids};
 use crate::spec::{ContainerSpec, UserNamespace};
 use crate::steps::IdMaps;
 
+/// The largest id that tools agree on; to the kernel, the largest number means "as before".
+const ID_MAX: u32 = i32::MAX.cast_unsigned();
+
 /// The container's ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity<'a> {
@@ -82,7 +85,7 @@ impl<'a> Identity<'a> {
 
     pub(super) fn has_group(self, gid: u32) -> bool {
         match self {
-            Self::Callers => true,
+            Self::Callers => gid <= ID_MAX,
             Self::Shifted { count, .. } => gid < count,
             Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
                 contains(groups, gid)
@@ -93,7 +96,7 @@ impl<'a> Identity<'a> {
     /// Returns the largest group id below which all are mapped.
     pub(super) fn last_group(self) -> u32 {
         match self {
-            Self::Callers => i32::MAX.cast_unsigned(),
+            Self::Callers => ID_MAX,
             Self::Shifted { count, .. } => count.saturating_sub(1),
             Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
                 let mut end = 0;
@@ -110,7 +113,7 @@ impl<'a> Identity<'a> {
     /// Refuses ids that the container cannot have.
     pub(super) fn check(self, spec: &ContainerSpec) -> Result<(), PlanError> {
         let has_user = match self {
-            Self::Callers => true,
+            Self::Callers => spec.uid <= ID_MAX,
             Self::Shifted { count, .. } => spec.uid < count,
             Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
                 contains(users, spec.uid)
@@ -129,7 +132,7 @@ impl<'a> Identity<'a> {
 
     fn available(self) -> u64 {
         match self {
-            Self::Callers => u64::from(u32::MAX),
+            Self::Callers => u64::from(ID_MAX) + 1,
             Self::Shifted { count, .. } => u64::from(count),
             Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
                 users.iter().map(|range| u64::from(range.count)).sum()

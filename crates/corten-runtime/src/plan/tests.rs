@@ -361,3 +361,15 @@ fn a_plan_survives_the_way_to_the_helper() {
     let read: HelperPlan = serde_json::from_slice(&wire).expect("the same JSON");
     assert_eq!(read, plan.helper);
 }
+
+#[test]
+fn an_id_that_means_no_change_to_the_kernel_is_refused_without_a_user_namespace_too() {
+    let shared = ContainerSpec { user_namespace: UserNamespace::Host, ..spec() };
+    for spec in [
+        ContainerSpec { uid: u32::MAX, ..shared.clone() },
+        ContainerSpec { gid: u32::MAX, ..shared.clone() },
+        ContainerSpec { additional_gids: vec![u32::MAX], ..shared.clone() },
+    ] {
+        assert!(matches!(plan(&spec, &root()), Err(PlanError::UnmappedId { .. })));
+    }
+}

@@ -319,6 +319,32 @@ pub(crate) fn masks_cannot_be_taken_off() {
     assert_eq!(world.run(script).out, "end\n");
 }
 
+pub(crate) fn a_volume_over_dev_does_not_choose_what_masks_are_made_of() {
+    require!(Need::Root);
+    let world = World::new();
+    let volume = world.path("volume");
+    file::create_dir(&volume, 0o755).expect("a test can make directories");
+    file::symlink(Path::new("/proc/timer_list"), &volume.join("null")).expect("linked");
+    let mut spec = world.spec("cat /proc/timer_list /proc/keys | head -c 100; echo end");
+    // To root of the host, the kernel shows them.
+    spec.user_namespace = UserNamespace::Host;
+    for target in ["/dev", "/srv/dev"] {
+        if target == "/srv/dev" {
+            // The image leads there.
+            file::create_dirs(&world.lower().join("srv"), 0o755).expect("made");
+            file::symlink(Path::new("/dev"), &world.lower().join("srv/dev")).expect("linked");
+        }
+        spec.mounts = vec![Mount::Bind(BindMount {
+            source: volume.clone(),
+            target: PathBuf::from(target),
+            readonly: false,
+            recursive: false,
+        })];
+        let done = done(&spec);
+        assert_eq!(done.out, "end\n", "{target}: {done:?}");
+    }
+}
+
 pub(crate) fn a_root_of_the_host_with_few_capabilities_is_held_too() {
     require!(Need::Root);
     let world = World::new();

@@ -163,3 +163,28 @@ fn is_v1() -> bool {
     let facts = HostFacts::gather().expect("the host can be looked at");
     matches!(facts.cgroups, CgroupFacts::V1 { .. })
 }
+
+pub(crate) fn groups_of_the_dead_go_at_the_next_start_whatever_its_limits() {
+    require!(Need::Root, Need::Cgroup);
+    let world = World::new();
+    let id = crate::common::unique_id();
+    let maker =
+        corten_sys::command::Command::new("/bin/true").spawn().expect("every system has it");
+    let dead = maker.pid;
+    maker.handle.wait().expect("our child");
+    let mut left = Vec::new();
+    for folder in group_folders() {
+        let parent = folder.parent().expect("it is below one").to_owned();
+        if rustix::fs::access(&parent, rustix::fs::Access::WRITE_OK).is_ok() {
+            file::create_dirs(&folder, 0o755).expect("groups are directories");
+            let group = folder.join(format!("{id}.{dead}"));
+            file::create_dir(&group, 0o755).expect("groups are directories");
+            left.push(group);
+        }
+    }
+    assert!(!left.is_empty(), "control groups are required");
+    // No limit of its own needs a group.
+    let outcome = world.run("echo end");
+    assert_eq!(outcome.out, "end\n", "{outcome:?}");
+    assert_eq!(groups_of(&id), Vec::<PathBuf>::new());
+}

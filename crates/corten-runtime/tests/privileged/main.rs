@@ -89,7 +89,8 @@ const TESTS: &[Test] = tests! {
         processes_are_limited_without_a_group,
         processor_limits_are_visible_inside,
         limits_of_processes_are_set,
-        a_group_of_a_dead_caller_is_removed;
+        a_group_of_a_dead_caller_is_removed,
+        groups_of_the_dead_go_at_the_next_start_whatever_its_limits;
     escape:
         file_systems_cannot_be_mounted,
         namespaces_cannot_be_made_or_entered,
@@ -103,6 +104,7 @@ const TESTS: &[Test] = tests! {
         the_root_cannot_be_left,
         control_groups_cannot_be_changed,
         masks_cannot_be_taken_off,
+        a_volume_over_dev_does_not_choose_what_masks_are_made_of,
         a_root_of_the_host_with_few_capabilities_is_held_too;
     rootless:
         an_ordinary_user_runs_a_container,
