@@ -25,6 +25,8 @@ pub struct Ignore {
 struct Pattern {
     /// It takes paths out of what is ignored.
     exception: bool,
+    /// It is written as one of the patterns that stand for everything in the context.
+    everything: bool,
     matcher: Matcher,
     /// The directories and names that the pattern begins with before its first wildcard.
     literal: Vec<String>,
@@ -109,6 +111,16 @@ impl Ignore {
         ignored
     }
 
+    /// Whether some pattern takes paths out again.
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.exception)
+    }
+
+    /// Whether one of the patterns says in so many words that everything is ignored.
+    pub fn names_everything(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.everything && !pattern.exception)
+    }
+
     /// Whether something in an ignored directory may be taken out again.
     ///
     /// When not, the directory need not be read. The answer errs on the side of reading.
@@ -189,7 +201,8 @@ impl Pattern {
         let matcher = Matcher::new(clean)?;
         let literal = clean.split('/').take_while(|part| !glob::has_wildcards(part));
         let literal = literal.map(ToOwned::to_owned).collect();
-        Ok(Some(Self { exception, matcher, literal }))
+        let everything = matches!(clean, "*" | "**" | "**/*");
+        Ok(Some(Self { exception, everything, matcher, literal }))
     }
 
     fn matches_path_or_parent(&self, path: &str) -> bool {

@@ -463,3 +463,18 @@ fn wildcards_match_as_go_matches() {
     "#]]
     .assert_eq(&out);
 }
+
+#[test]
+fn a_file_may_take_paths_out_again_or_name_everything() {
+    let facts = |text: &str| {
+        let ignore = Ignore::parse(text);
+        (ignore.has_exceptions(), ignore.names_everything())
+    };
+    assert_eq!(facts("a\n# !b\n"), (false, false));
+    assert_eq!(facts("a\n!b\n"), (true, false));
+    for everything in ["*", "**", "**/*", "/*", "  ./**  "] {
+        assert_eq!(facts(everything), (false, true), "{everything}");
+    }
+    // What begins with a dot is not everything, although the root's own name does.
+    assert_eq!(facts(".*\n?\n*.*\n!*\n"), (true, false));
+}
