@@ -39,4 +39,4 @@ pub use release::ReleaseError;
 pub use resolve::ResolveError;
 pub use scripts::Uncovered;
 pub use sources::{Mirrors, SourcesError};
-pub use transport::{HttpOptions, HttpTransport, Transport, TransportError};
+pub use transport::{Answer, HttpOptions, HttpTransport, Transport, TransportError};

@@ -210,23 +210,79 @@ fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, HttpOp
     builder.build().map_err(error)
 }
 
+/// What a server answered, whatever it is.
+pub struct Answer {
+    /// The status of HTTP.
+    pub status: u16,
+    /// Names in lower case, and values that are text.
+    headers: Vec<(String, String)>,
+    /// The body.
+    pub reader: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// The first header of a name, which is given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl HttpTransport {
+    /// Asks once: redirections and failures of the server are answers too. Credentials in the
+    /// address are sent to its host.
+    pub fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, TransportError> {
+        let shown = without_credentials(url);
+        let mut request = self.agent(url)?.get(&shown);
+        if let Some(header) = authorization(url) {
+            request = request.header("Authorization", header);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let asked = request.config().max_redirects(0).build().call();
+        let response = asked
+            .map_err(|source| TransportError::Failed { url: shown, source: Box::new(source) })?;
+        let text = |value: &ureq::http::HeaderValue| value.to_str().ok().map(str::to_owned);
+        let headers = response.headers().iter();
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: headers
+                .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
+                .collect(),
+            reader: Box::new(response.into_body().into_reader()),
+        })
+    }
+
+    fn agent(&self, url: &str) -> Result<&ureq::Agent, TransportError> {
+        if url.starts_with("https://") {
+            Ok(&self.https)
+        } else if url.starts_with("http://") {
+            Ok(&self.http)
+        } else {
+            Err(TransportError::Scheme { url: without_credentials(url) })
+        }
+    }
+}
+
+fn authorization(url: &str) -> Option<String> {
+    credentials(url).map(|text| format!("Basic {}", base64(text.as_bytes())))
+}
+
 impl Transport for HttpTransport {
     fn open(&self, url: &str) -> Result<Body, TransportError> {
         if let Some(path) = url.strip_prefix("file://") {
             return open_file(url, path);
         }
-        let agent = if url.starts_with("https://") {
-            &self.https
-        } else if url.starts_with("http://") {
-            &self.http
-        } else {
-            return Err(TransportError::Scheme { url: without_credentials(url) });
-        };
         let shown = without_credentials(url);
-        let mut request = agent.get(&shown);
-        if let Some(credentials) = credentials(url) {
-            request = request
-                .header("Authorization", format!("Basic {}", base64(credentials.as_bytes())));
+        let mut request = self.agent(url)?.get(&shown);
+        if let Some(header) = authorization(url) {
+            request = request.header("Authorization", header);
         }
         let failed = |source: ureq::Error| TransportError::Failed {
             url: shown.clone(),

@@ -1,10 +1,11 @@
 //! The contexts of a build: opened when a step needs them, with their ignore files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use corten_store::Store;
+use corten_sys::beneath::{Resolve, Root};
 use corten_sys::clock::SystemClock;
 use corten_sys::file;
 
@@ -13,6 +14,7 @@ use crate::error::BuildError;
 use crate::files::{ContextFiles, IgnoreFile, StatCache};
 use crate::graph::{Graph, Input};
 use crate::options::{BuildOptions, Context, DOCKERFILE_BYTES_MAX, NamedContext};
+use crate::remote::{Fetched, read_within};
 
 /// The store's name for the stat caches.
 const CACHE_KIND: &str = "context-stat";
@@ -25,8 +27,10 @@ pub(crate) fn open(
     graph: &Graph,
     options: &BuildOptions,
     store: &Store,
+    fetched: BTreeMap<Input, Fetched>,
 ) -> Result<Contexts, BuildError> {
     let mut by_input = BTreeMap::new();
+    let mut passing = BTreeSet::new();
     let inputs =
         graph.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.op.inputs());
     for input in inputs {
@@ -41,9 +45,35 @@ pub(crate) fn open(
                 };
                 open_directory(directory, ignore, store)?
             }
+            (Input::Context, Context::Fetched { directory, path, kept }) => {
+                if !kept {
+                    passing.insert(input.clone());
+                }
+                let ignore = match &options.dockerfile.ignore {
+                    Some(ignore) => Some(IgnoreFile::parse(&ignore.name, &ignore.text)?),
+                    None => foreign_ignore(directory, path)?,
+                };
+                open_foreign(directory, path, ignore, *kept, store)?
+            }
+            (Input::Remote(_), _) => {
+                let Some(found) = fetched.get(input) else { continue };
+                if !found.is_kept() {
+                    passing.insert(input.clone());
+                }
+                open_foreign(found.directory(), Path::new(""), None, found.is_kept(), store)?
+            }
             (Input::Named(name), _) => match options.contexts.get(name) {
                 Some(NamedContext::Directory(directory)) => {
                     open_directory(directory, ignore_of(directory)?, store)?
+                }
+                Some(NamedContext::Remote(_)) => {
+                    let Some(found) = fetched.get(input) else { continue };
+                    if !found.is_kept() {
+                        passing.insert(input.clone());
+                    }
+                    let path = Path::new(&found.path);
+                    let ignore = foreign_ignore(found.directory(), path)?;
+                    open_foreign(found.directory(), path, ignore, found.is_kept(), store)?
                 }
                 _ => continue,
             },
@@ -51,7 +81,7 @@ pub(crate) fn open(
         };
         by_input.insert(input.clone(), opened);
     }
-    Ok(Contexts { by_input })
+    Ok(Contexts { by_input, fetched, passing })
 }
 
 fn ignore_of(directory: &Path) -> Result<Option<IgnoreFile>, BuildError> {
@@ -64,6 +94,35 @@ fn ignore_of(directory: &Path) -> Result<Option<IgnoreFile>, BuildError> {
     };
     let Some(bytes) = bytes else { return Ok(None) };
     Ok(Some(IgnoreFile::parse(IGNORE_FILE, &String::from_utf8_lossy(&bytes))?))
+}
+
+/// The ignore file of a directory that others made.
+fn foreign_ignore(directory: &Path, path: &Path) -> Result<Option<IgnoreFile>, BuildError> {
+    let text = read_within(directory, path, Path::new(IGNORE_FILE)).map_err(BuildError::Remote)?;
+    Ok(text.map(|text| IgnoreFile::parse(IGNORE_FILE, &text)).transpose()?)
+}
+
+/// Opens a part of a directory that others made, without following a link out of it.
+fn open_foreign(
+    directory: &Path,
+    path: &Path,
+    ignore: Option<IgnoreFile>,
+    kept: bool,
+    store: &Store,
+) -> Result<ContextFiles, BuildError> {
+    let failed = |source| BuildError::NoContext { path: path.to_owned(), source };
+    let real = if path.as_os_str().is_empty() {
+        directory.to_owned()
+    } else {
+        let root = Root::open(directory).map_err(failed)?;
+        let inner = root.open_dir(path, Resolve::InRoot).map_err(failed)?;
+        inner.real_path().map_err(failed)?
+    };
+    if kept {
+        return open_directory(&real, ignore, store);
+    }
+    ContextFiles::open(&real, ignore, Arc::new(SystemClock), |_| StatCache::default())
+        .map_err(failed)
 }
 
 fn open_directory(
@@ -82,7 +141,11 @@ fn open_directory(
 
 /// Keeps what was learnt about the files.
 pub(crate) fn save(contexts: &Contexts, store: &Store) -> Result<(), BuildError> {
-    for context in contexts.by_input.values() {
+    for (input, context) in &contexts.by_input {
+        // What is known of a directory that vanishes is of no use.
+        if contexts.passing.contains(input) {
+            continue;
+        }
         if let Some((identity, bytes)) = context.cache_to_save() {
             store.put_aux(CACHE_KIND, &identity, &bytes)?;
         }

@@ -3,7 +3,7 @@
 //! Everything that steps take from contexts is found and hashed here, so a missing file is told
 //! before the first command runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, Event, Reporter};
@@ -12,17 +12,22 @@ use corten_runtime::Network;
 
 use crate::copy::CopyError;
 use crate::copy::mode::ModeChange;
-use crate::copy::select::{Selection, select};
+use crate::copy::select::{Item, Selection, select};
 use crate::diagnose::{StepError, diagnose, mount_error};
 use crate::files::{ContextFiles, Files, NoFiles};
 use crate::graph::{
     Base, CacheSharing, CopyOp, Graph, Input, Op, RunMount, RunMountKind, RunOp, SourceWord, Step,
 };
 use crate::key::{KeyHasher, chain_id};
+use crate::remote::Fetched;
 
 /// The contexts of a build, by their input.
 pub(crate) struct Contexts {
     pub(crate) by_input: BTreeMap<Input, ContextFiles>,
+    /// What was fetched, and lies where the files of its input are.
+    pub(crate) fetched: BTreeMap<Input, Fetched>,
+    /// The inputs whose directories vanish after the build.
+    pub(crate) passing: BTreeSet<Input>,
 }
 
 impl Contexts {
@@ -111,7 +116,7 @@ fn define_step(
     let mut selections = Vec::new();
     for (index, copy) in copies(&step.op).into_iter().enumerate() {
         selections.push(match copy {
-            Some(copy) => define_input(&copy, contexts, stages, &mut key)
+            Some(copy) => define_input(&copy, epoch, contexts, stages, &mut key)
                 .map_err(|error| mount_error(graph, &step.op, index, error))?,
             None => None,
         });
@@ -150,6 +155,7 @@ pub(crate) fn copies(op: &Op) -> Vec<Option<CopyOp>> {
 /// Adds an input to a key: a context by its content, a stage by its definition.
 fn define_input(
     op: &CopyOp,
+    epoch: i64,
     contexts: &Contexts,
     stages: &[Digest],
     key: &mut KeyHasher,
@@ -161,14 +167,38 @@ fn define_input(
         key.text("stage").digest(&stages[id.0]);
         return Ok(None);
     }
-    let none = NoFiles;
-    let files: &dyn Files = match contexts.get(&op.input) {
-        Some(context) => context,
-        None => &none,
-    };
-    let selection = select(files, op)?;
-    selection.hash_into(files.keeps_metadata(), key)?;
+    let selection = select_from(op, epoch, contexts)?;
+    selection.hash_into(false, key)?;
     Ok(Some(Arc::new(selection)))
+}
+
+/// Finds what an instruction takes of contexts, and of what was fetched for it.
+fn select_from(op: &CopyOp, epoch: i64, contexts: &Contexts) -> Result<Selection, CopyError> {
+    let none = NoFiles;
+    let files = |input: &Input| -> &dyn Files {
+        match contexts.get(input) {
+            Some(context) => context,
+            None => &none,
+        }
+    };
+    if op.sources.iter().all(|source| source.remote.is_none()) {
+        return select(files(&op.input), op);
+    }
+    let mut all = Selection::default();
+    for (word, source) in op.sources.iter().enumerate() {
+        let input = source.remote.as_ref().unwrap_or(&op.input);
+        let mut one = CopyOp { sources: vec![source.clone()], ..op.clone() };
+        let fetched = contexts.fetched.get(input);
+        if let (Some(fetched), Some(source)) = (fetched, one.sources.first_mut()) {
+            source.text.clone_from(&fetched.path);
+            source.literal = true;
+        }
+        let selection = select(files(input), &one)?;
+        all.unmatched.extend(selection.unmatched.iter().map(|_| word));
+        let time = fetched.and_then(|fetched| fetched.modified).map(|time| time.min(epoch));
+        all.items.extend(selection.items.into_iter().map(|item| Item { word, time, ..item }));
+    }
+    Ok(all)
 }
 
 /// A mount as a copy of everything below its source.
@@ -180,7 +210,12 @@ pub(crate) fn mount_copy(mount: &RunMount) -> Option<CopyOp> {
     };
     Some(CopyOp {
         input: input.clone(),
-        sources: vec![SourceWord { text: source.clone(), span: mount.span, literal: true }],
+        sources: vec![SourceWord {
+            text: source.clone(),
+            span: mount.span,
+            literal: true,
+            remote: None,
+        }],
         inline: Vec::new(),
         dest: "/source".to_owned(),
         owner: None,
@@ -189,6 +224,7 @@ pub(crate) fn mount_copy(mount: &RunMount) -> Option<CopyOp> {
         parents: false,
         excludes: Vec::new(),
         unpack: false,
+        unpack_remote: false,
     })
 }
 
@@ -201,7 +237,18 @@ fn hash_copy(op: &CopyOp, key: &mut KeyHasher) {
     };
     key.flag(op.link).flag(op.parents).flag(op.unpack);
     key.list(op.excludes.iter().map(String::as_str));
-    key.list(op.sources.iter().map(|source| source.text.as_str()));
+    // Where something was fetched from does not matter, only what came.
+    let texts = op.sources.iter().map(|source| match source.remote {
+        Some(_) => "",
+        None => source.text.as_str(),
+    });
+    key.list(texts);
+    if op.sources.iter().any(|source| source.remote.is_some()) {
+        key.text("remote").flag(op.unpack_remote);
+        for source in &op.sources {
+            key.flag(source.remote.is_some());
+        }
+    }
     key.number(op.inline.len() as u64);
     for file in &op.inline {
         key.text(&file.name).text(&file.content);

@@ -264,6 +264,7 @@ fn not_found(
         (None, None, Input::Stage(_)) => {
             format!("nothing in {from} has this path: look at what makes it there")
         }
+        (None, None, Input::Remote(_)) => "paths count from the top of what was fetched".to_owned(),
         (None, None, Input::Empty) => "copy from a stage or an image that has it".to_owned(),
     };
     diagnostic.with_hint(hint)

@@ -1,11 +1,13 @@
 //! Why a build failed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, SourceFile};
 use corten_store::StoreError;
 use corten_sys::error::IoError;
+
+use crate::remote::RemoteError;
 
 /// A failed build.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,9 @@ pub enum BuildError {
         #[source]
         source: IoError,
     },
+    /// What the build needs could not be fetched.
+    #[error(transparent)]
+    Remote(RemoteError),
     #[error("the store failed during the build")]
     Store(#[from] StoreError),
 }
@@ -49,23 +54,20 @@ impl BuildError {
             Self::NoDockerfile { near: None, .. } => {
                 Some("name the Dockerfile with `--file PATH`".to_owned())
             }
-            Self::NoContext { path, .. } if is_remote(path) => Some(
-                "this version builds from directories: clone or unpack it, and give the directory"
-                    .to_owned(),
-            ),
+            Self::NoContext { path, source }
+                if source.kind() == std::io::ErrorKind::NotADirectory =>
+            {
+                let path = path.display();
+                Some(format!("a tar is read from standard input: `corten build - < {path}`"))
+            }
             Self::NoContext { .. } => {
                 Some("give the directory that holds the files to copy".to_owned())
             }
             Self::Store(error) => error.hint(),
+            Self::Remote(error) => error.hint(),
             Self::Diagnosed(_) | Self::Read(_) => None,
         }
     }
-}
-
-/// Whether a context is one that Docker would read from standard input or fetch.
-fn is_remote(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    text == "-" || text.contains("://") || text.starts_with("git@")
 }
 
 /// Diagnostics about one text; at least one is an error.
@@ -100,14 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_that_would_be_fetched_are_told_from_missing_directories() {
-        let hint = |path: &str| {
-            let source = IoError::new("inspect", path, std::io::Error::from_raw_os_error(2));
+    fn a_context_that_is_a_file_can_be_piped() {
+        let hint = |path: &str, code: i32| {
+            let source = IoError::new("open", path, std::io::Error::from_raw_os_error(code));
             BuildError::NoContext { path: path.into(), source }.hint().unwrap()
         };
-        for remote in ["-", "https://example.com/app.git", "git@example.com:app.git"] {
-            assert!(hint(remote).contains("clone or unpack it"), "{remote}");
-        }
-        assert!(!hint("app").contains("clone"));
+        assert!(hint("app.tar", 20).contains("corten build - < app.tar"));
+        assert!(!hint("app", 2).contains("standard input"));
     }
 }

@@ -10,7 +10,7 @@ use crate::copy::select::Selection;
 use crate::copy::{self, CopyError, Copying, Place};
 use crate::define::Contexts;
 use crate::diagnose::StepError;
-use crate::files::{Files, NoFiles};
+use crate::files::{Directories, Files};
 use crate::graph::{CopyOp, Graph, Input, Op, Stage, Step, WorkdirOp};
 use crate::options::BuildOptions;
 use crate::run;
@@ -55,10 +55,12 @@ impl Execution<'_> {
         let empty = Selection::default();
         let keeps_metadata = matches!(op.input, Input::Stage(_));
         let owner = op.owner.as_deref().map(|owner| self.owner(owner)).transpose()?;
-        let none = NoFiles;
-        let below: &dyn Files = if op.link { &none } else { self.below.files()? };
-        let place = self.place(staging.tree(), staging.work());
         let selection = selection.unwrap_or(&empty);
+        let files = self.below.files()?;
+        let directories = Directories::new(files);
+        let is_linked = op.link && copy::directories_below(op, selection, files)?.is_some();
+        let below: &dyn Files = if is_linked { &directories } else { files };
+        let place = self.place(staging.tree(), staging.work());
         copy::copy(&Copying { op, selection, keeps_metadata, below, owner }, &place)?;
         Ok(self.tools.store.commit(staging, &self.seal())?)
     }

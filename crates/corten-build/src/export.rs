@@ -1,25 +1,26 @@
 //! The target's configuration and layers become an image.
 
-use corten_oci::image::{History, ImageConfig};
-use corten_store::{Image, Layer, Store, StoreError};
+use std::collections::BTreeMap;
 
-use crate::options::BuildOptions;
+use corten_oci::image::{History, ImageConfig};
+use corten_oci::reference::Reference;
+use corten_store::{Image, Store, StoreError};
+
+use crate::solve::Target;
 
 /// Stores the image and gives it its names. What is there already is not written again.
 pub(crate) fn export(
     store: &Store,
-    config: &ImageConfig,
-    layers: &[Layer],
-    options: &BuildOptions,
+    target: &Target,
+    annotations: &BTreeMap<String, String>,
+    names: &[Reference],
 ) -> Result<Image, StoreError> {
-    let mut config = config.clone();
-    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-    let image = store.put_image(&config, layers, &options.annotations)?;
-    for tag in &options.tags {
+    let image = store.put_image(&target.config, &target.layers, annotations)?;
+    for name in names {
         // What the name stood for may be incomplete after a power failure; that keeps nobody from
         // moving it.
-        if store.tagged(tag)? != Some(image.id) {
-            store.tag(tag, &image.id)?;
+        if store.tagged(name)? != Some(image.id) {
+            store.tag(name, &image.id)?;
         }
     }
     Ok(image)

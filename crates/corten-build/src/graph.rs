@@ -15,6 +15,7 @@ use corten_runtime::Network;
 use corten_store::Image;
 
 use crate::copy::mode::ModeChange;
+use crate::remote::Source;
 
 /// A planned build.
 #[derive(Debug, Clone)]
@@ -94,6 +95,8 @@ pub enum Input {
     /// A further context that is a directory.
     Named(String),
     Stage(StageId),
+    /// Something that is fetched.
+    Remote(Source),
     /// Nothing at all: `from=scratch`.
     Empty,
 }
@@ -116,6 +119,8 @@ pub struct CopyOp {
     pub excludes: Vec<String>,
     /// Whether archives are unpacked.
     pub unpack: bool,
+    /// The same for those that are fetched.
+    pub unpack_remote: bool,
 }
 
 /// A source as written after expansion, with its place.
@@ -125,6 +130,8 @@ pub struct SourceWord {
     pub span: Span,
     /// Whether it is a path in which nothing is a wildcard.
     pub literal: bool,
+    /// What is fetched in place of a path in the input: [`Input::Remote`].
+    pub remote: Option<Input>,
 }
 
 /// A file that stands in the Dockerfile.
@@ -240,6 +247,7 @@ impl Graph {
             Input::Context => "the build context".to_owned(),
             Input::Named(name) => format!("the context `{name}`"),
             Input::Stage(id) => format!("`{}`", self.stage(*id).name),
+            Input::Remote(source) => format!("`{}`", source.address()),
             Input::Empty => "an empty directory".to_owned(),
         }
     }
@@ -249,11 +257,19 @@ impl Op {
     /// The stages and contexts that files are taken from.
     pub fn inputs(&self) -> Vec<&Input> {
         match self {
-            Self::Copy(copy) if copy.sources.is_empty() => Vec::new(),
-            Self::Copy(copy) => vec![&copy.input],
+            Self::Copy(copy) => copy.inputs(),
             Self::Run(run) => run.mounts.iter().filter_map(RunMount::input).collect(),
             Self::Workdir(_) => Vec::new(),
         }
+    }
+}
+
+impl CopyOp {
+    /// Where its sources come from, each place once for each source.
+    pub fn inputs(&self) -> Vec<&Input> {
+        let own = self.sources.iter().any(|source| source.remote.is_none());
+        let remote = self.sources.iter().filter_map(|source| source.remote.as_ref());
+        own.then_some(&self.input).into_iter().chain(remote).collect()
     }
 }
 
@@ -313,6 +329,10 @@ impl Graph {
         match op {
             Op::Copy(copy) => {
                 for source in &copy.sources {
+                    if source.remote.is_some() {
+                        writeln!(f, "       fetched {} -> {}", source.text, copy.dest)?;
+                        continue;
+                    }
                     let from = self.input_name(&copy.input);
                     writeln!(f, "       from {from}: {} -> {}", source.text, copy.dest)?;
                 }

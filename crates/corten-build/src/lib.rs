@@ -7,7 +7,8 @@
 //!     per step:    key from definition, the layers below and the content that is read
 //!                    ├─ known ──► the layer
 //!                    └─ not   ──► copy: a function of trees │ run: the Executor ──► Store::commit
-//!   export         configuration and manifest ──► Store::put_image, Store::tag
+//!   output         configuration and manifest ──► Store::put_image, Store::tag
+//!                  or archives, a tar or a directory ──► files
 //! ```
 //!
 //! What this crate is not: it prints nothing, reads no environment, knows no registry. Base images
@@ -35,7 +36,9 @@ pub mod graph;
 mod key;
 mod lock;
 mod options;
+pub mod output;
 mod plan;
+pub mod remote;
 mod run;
 mod solve;
 mod traits;
@@ -61,7 +64,7 @@ pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
     StepMountKind,
 };
-pub use solve::{Tools, solve};
+pub use solve::{Target, Tools, solve, solve_target};
 pub use traits::{BaseError, Bases, Executor};
 
 /// Plans a build; what is worth saying goes to the reporter.
@@ -74,6 +77,11 @@ pub fn plan(
     let graph = plan_dockerfile(&dockerfile, options, Some(bases))?;
     for warning in &graph.warnings {
         reporter.report(Event::Diagnostic(warning.clone()));
+    }
+    for name in unknown_stages(&dockerfile, &options.no_cache_filter) {
+        reporter.report(Event::Warning(format!(
+            "no stage is called `{name}`: `--no-cache-filter` does nothing"
+        )));
     }
     Ok(graph)
 }
@@ -88,4 +96,31 @@ pub fn build(
 ) -> Result<Image, BuildError> {
     let graph = plan(options, bases, reporter)?;
     solve(&graph, options, &Tools { store, executor, reporter })
+}
+
+/// Builds what outputs are then made of; nothing gets a name.
+pub fn build_target(
+    options: &BuildOptions,
+    store: &Store,
+    bases: &dyn Bases,
+    executor: &dyn Executor,
+    reporter: &dyn Reporter,
+) -> Result<Target, BuildError> {
+    let graph = plan(options, bases, reporter)?;
+    solve_target(&graph, options, &Tools { store, executor, reporter })
+}
+
+/// Names and numbers that are no stage's.
+fn unknown_stages<'n>(
+    dockerfile: &corten_dockerfile::Dockerfile,
+    names: &'n [String],
+) -> Vec<&'n String> {
+    let stages = corten_dockerfile::stages::stages(dockerfile).stages;
+    let is_known = |name: &String| {
+        stages.iter().any(|stage| match &stage.name {
+            Some(own) => own.eq_ignore_ascii_case(name),
+            None => stage.index.to_string() == *name,
+        })
+    };
+    names.iter().filter(|name| !is_known(name)).collect()
 }

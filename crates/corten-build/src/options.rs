@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::Network;
+use corten_store::Image;
 use corten_sys::file;
 
 use crate::error::BuildError;
+use crate::remote::{Remotes, Source};
 
 /// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
 pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
@@ -31,6 +33,8 @@ pub struct BuildOptions {
     pub tags: Vec<Reference>,
     /// Does every step again; results are still recorded.
     pub no_cache: bool,
+    /// Stages, by name or number, whose steps are done again.
+    pub no_cache_filter: Vec<String>,
     /// The platform to build for; the host's when absent.
     pub platform: Option<Platform>,
     /// Seconds since 1970 that all times are set or clamped to. When absent, the build argument
@@ -41,6 +45,8 @@ pub struct BuildOptions {
     /// Secrets by id.
     pub secrets: BTreeMap<String, Secret>,
     pub run: RunOptions,
+    /// How things are fetched.
+    pub remotes: Remotes,
 }
 
 /// How `RUN` steps are carried out. Nothing of it but the network mode is part of a cache key.
@@ -66,13 +72,27 @@ pub enum Context {
     /// No files at all; for a Dockerfile from standard input without a directory.
     Empty,
     Directory(PathBuf),
+    /// Files that were fetched or unpacked: foreign ones, whose links lead nowhere else.
+    Fetched {
+        directory: PathBuf,
+        /// Below the directory: what of it is the context; empty for all.
+        path: PathBuf,
+        /// Whether the next build finds the same directory.
+        kept: bool,
+    },
 }
 
 /// What a name of a further context stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NamedContext {
     Directory(PathBuf),
     Image(Reference),
+    /// An image that was found already, such as one of an OCI layout.
+    Found(Box<Image>),
+    /// Something that is fetched.
+    Remote(Source),
+    /// A stage of the Dockerfile, by name or number.
+    Stage(String),
 }
 
 /// Where a secret is.
@@ -170,11 +190,13 @@ impl BuildOptions {
             annotations: BTreeMap::new(),
             tags: Vec::new(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
             platform: None,
             epoch: None,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             run: RunOptions::new(),
+            remotes: Remotes::default(),
         }
     }
 }

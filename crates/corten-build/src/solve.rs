@@ -6,30 +6,33 @@
 //! stage is evaluated once, and each step is carried out once among all processes that use the
 //! store: who comes second waits for the lock of the step's key and then finds the record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
 use corten_diag::{Diagnostic, Event, Outcome, Reporter, StepId};
-use corten_oci::digest::Digest;
+use corten_oci::digest::{Digest, ImageId};
 use corten_oci::image::ImageConfig;
+use corten_oci::tree::TreePath;
 use corten_store::{CacheKey, Image, Layer, StepRecord, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
 use crate::copy::owner::{self, Databases};
 use crate::copy::select::{Selection, select};
+use crate::copy::{self, CopyError};
 use crate::define::{Contexts, Defined, Definitions, copies, define};
 use crate::diagnose::{StepError, diagnose, mount_error};
 use crate::error::{BuildError, Diagnosed};
 use crate::execute::Execution;
 use crate::export::export;
-use crate::files::{FilesError, LayerFiles};
-use crate::graph::{Base, Graph, Input, Op, Stage, StageId, Step};
+use crate::files::{FilesError, Found, LayerFiles};
+use crate::graph::{Base, CopyOp, Graph, Input, Op, Stage, StageId, Step};
 use crate::key::{KeyHasher, chain_id};
 use crate::lock::StepLock;
 use crate::options::BuildOptions;
+use crate::remote::{Fetching, fetch_all};
 use crate::traits::Executor;
 
 /// What a solver works with.
@@ -41,13 +44,47 @@ pub struct Tools<'a> {
     pub reporter: &'a dyn Reporter,
 }
 
+/// What a build made: an image that need not be stored as one.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its configuration, with its layers.
+    pub config: ImageConfig,
+    /// The layers, the bottom first; they are in the store and stay while the store is open.
+    pub layers: Vec<Layer>,
+}
+
+impl Target {
+    /// Returns the bytes of the configuration.
+    pub fn config_bytes(&self) -> Vec<u8> {
+        corten_oci::json::canonical(&self.config)
+    }
+
+    /// Returns the ID that its image has.
+    pub fn id(&self) -> ImageId {
+        ImageId(Digest::of(&self.config_bytes()))
+    }
+}
+
 /// Carries a graph out and stores the image of its target.
 pub fn solve(
     graph: &Graph,
     options: &BuildOptions,
     tools: &Tools<'_>,
 ) -> Result<Image, BuildError> {
-    let contexts = crate::contexts::open(graph, options, tools.store)?;
+    let target = solve_target(graph, options, tools)?;
+    Ok(export(tools.store, &target, &options.annotations, &options.tags)?)
+}
+
+/// Carries a graph out.
+pub fn solve_target(
+    graph: &Graph,
+    options: &BuildOptions,
+    tools: &Tools<'_>,
+) -> Result<Target, BuildError> {
+    let fetching =
+        Fetching { remotes: &options.remotes, store: tools.store, reporter: tools.reporter };
+    let fetched = fetch_all(graph, options, &fetching)?;
+    let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
     let defined = define(graph, &contexts, tools.reporter);
     // What was hashed is worth keeping even if something is missing.
     crate::contexts::save(&contexts, tools.store)?;
@@ -67,8 +104,9 @@ pub fn solve(
         Err(Stopped) => return Err(solver.take_failure()),
     };
     solver.report_unneeded();
-    let config: &ImageConfig = &graph.stage(graph.target()).config;
-    Ok(export(tools.store, config, &output.layers, options)?)
+    let mut config = graph.stage(graph.target()).config.clone();
+    config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
+    Ok(Target { config, layers: output.layers.clone() })
 }
 
 /// A stage's layers, the bottom first.
@@ -251,7 +289,7 @@ impl<'a> Solver<'a> {
         on_miss: &mut dyn FnMut(),
     ) -> Result<(Layer, Outcome), Failed> {
         let first = Self::definition_key(&at, below)?;
-        if let Some(layer) = self.known(&first)? {
+        if let Some(layer) = self.known(at.stage, &first)? {
             return Ok((layer, Outcome::Cached));
         }
         self.start(at.step);
@@ -264,14 +302,14 @@ impl<'a> Solver<'a> {
         let has_stages = inputs.iter().any(Option::is_some);
         let key = if has_stages { Self::content_key(&at, below, &selections)? } else { first };
         if key != first
-            && let Some(layer) = self.known(&key)?
+            && let Some(layer) = self.known(at.stage, &key)?
         {
             self.record(&first, &layer)?;
             return Ok((layer, Outcome::Cached));
         }
         let lock = StepLock::take(self.tools.store, &key, self.tools.reporter, at.step)
             .map_err(|error| Failed::Here(StepError::Files(error.into())))?;
-        let found = if lock.waited() { self.known(&key)? } else { None };
+        let found = if lock.waited() { self.known(at.stage, &key)? } else { None };
         let outcome = if found.is_some() { Outcome::Cached } else { Outcome::Done };
         let layer = match found {
             Some(layer) => layer,
@@ -349,7 +387,8 @@ impl<'a> Solver<'a> {
     /// The key that is known without looking at any other stage.
     fn definition_key(at: &StepAt<'_>, below: &StageOutput) -> Result<CacheKey, StepError> {
         let mut key = KeyHasher::new("definition");
-        key.digest(&at.defined.digest).digest(&Self::base_of(at, below)?);
+        key.digest(&at.defined.digest);
+        key.digest(&Self::base_of(at, below, &at.defined.selections)?);
         Ok(key.into_key())
     }
 
@@ -361,7 +400,7 @@ impl<'a> Solver<'a> {
     ) -> Result<CacheKey, StepError> {
         let mut key = KeyHasher::new("content");
         key.digest(&crate::define::operation(at.step, at.stage.epoch));
-        key.digest(&Self::base_of(at, below)?);
+        key.digest(&Self::base_of(at, below, selections)?);
         for (selection, copy) in selections.iter().zip(copies(&at.step.op)) {
             let is_stage = copy.is_some_and(|copy| matches!(copy.input, Input::Stage(_)));
             key.flag(selection.is_some());
@@ -372,32 +411,41 @@ impl<'a> Solver<'a> {
         Ok(key.into_key())
     }
 
-    /// What of the layers below matters: all of them, or for a linked copy only whom it names.
-    fn base_of(at: &StepAt<'_>, below: &StageOutput) -> Result<Digest, StepError> {
-        let linked = match &at.step.op {
-            Op::Copy(copy) if copy.link => Some(copy.owner.as_deref()),
-            _ => None,
-        };
+    /// What of the layers below matters: all of them, or for a linked copy whom it names and the
+    /// directories that it goes to, which keep what they are.
+    fn base_of(
+        at: &StepAt<'_>,
+        below: &StageOutput,
+        selections: &[Option<Arc<Selection>>],
+    ) -> Result<Digest, StepError> {
         let mut key = KeyHasher::new("below");
-        match linked {
-            None => {
-                key.text("layers")
-                    .digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
+        if let Op::Copy(copy) = &at.step.op
+            && copy.link
+            && let Some(directories) = linked_directories(copy, below, selections)?
+        {
+            key.text("linked");
+            if let Some(named) = copy.owner.as_deref().filter(|owner| !owner::is_numeric(owner)) {
+                let databases = Databases::read(below.files()?.snapshot())?;
+                let (uid, gid) = owner::resolve(&databases, named)?;
+                key.number(u64::from(uid)).number(u64::from(gid));
             }
-            Some(named) => {
-                key.text("linked");
-                if let Some(named) = named.filter(|owner| !owner::is_numeric(owner)) {
-                    let databases = Databases::read(below.files()?.snapshot())?;
-                    let (uid, gid) = owner::resolve(&databases, named)?;
-                    key.number(u64::from(uid)).number(u64::from(gid));
+            for (path, found) in &directories {
+                let stat = &found.stat;
+                key.bytes(path.as_bytes()).number(u64::from(stat.mode));
+                key.number(u64::from(stat.uid)).number(u64::from(stat.gid));
+                for (name, value) in found.xattrs().map_err(CopyError::from)? {
+                    key.text("attribute").bytes(&name).bytes(&value);
                 }
             }
+            return Ok(key.finish());
         }
+        key.text("layers").digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
         Ok(key.finish())
     }
 
-    fn known(&self, key: &CacheKey) -> Result<Option<Layer>, StepError> {
-        if self.options.no_cache {
+    fn known(&self, stage: &Stage, key: &CacheKey) -> Result<Option<Layer>, StepError> {
+        let mut filter = self.options.no_cache_filter.iter();
+        if self.options.no_cache || filter.any(|name| stage.name.eq_ignore_ascii_case(name)) {
             return Ok(None);
         }
         let Some(record) = self.tools.store.step(key)? else { return Ok(None) };
@@ -492,4 +540,19 @@ impl<E: Into<StepError>> From<E> for Failed {
     fn from(error: E) -> Self {
         Self::Here(error.into())
     }
+}
+
+/// The directories that a linked copy goes to; `None` if they are not known yet or at all.
+fn linked_directories(
+    copy: &CopyOp,
+    below: &StageOutput,
+    selections: &[Option<Arc<Selection>>],
+) -> Result<Option<BTreeMap<TreePath, Found>>, StepError> {
+    let empty = Selection::default();
+    let selection = match selections.first().and_then(Option::as_deref) {
+        Some(selection) => selection,
+        None if copy.sources.is_empty() => &empty,
+        None => return Ok(None),
+    };
+    Ok(copy::directories_below(copy, selection, below.files()?)?)
 }

@@ -77,12 +77,12 @@ impl fmt::Display for Difference {
                 write!(formatter, "other content ({first_bytes} bytes, then {second_bytes})")
             }
             Self::Target => formatter.write_str("another target"),
-            Self::Mode { first, second } => write!(formatter, "mode {first:04o}, then {second:04o}"),
-            Self::Owner { first, second } => write!(
-                formatter,
-                "owner {}:{}, then {}:{}",
-                first.0, first.1, second.0, second.1
-            ),
+            Self::Mode { first, second } => {
+                write!(formatter, "mode {first:04o}, then {second:04o}")
+            }
+            Self::Owner { first, second } => {
+                write!(formatter, "owner {}:{}, then {}:{}", first.0, first.1, second.0, second.1)
+            }
             Self::Time { first, second } => write!(formatter, "time {first}, then {second}"),
             Self::Attributes => formatter.write_str("other extended attributes"),
         }

@@ -78,6 +78,19 @@ pub(crate) fn write_tar(
     Ok((emitter.totals, bytes))
 }
 
+/// Writes the canonical tar of items that come from several sources; returns the size of the tar.
+pub(crate) fn write_merged_tar<'a>(
+    items: impl Iterator<Item = (Source<'a>, &'a Item)>,
+    out: &mut dyn Write,
+) -> Result<u64, StoreError> {
+    let mut emitter =
+        Emitter { writer: Writer::new(out), buffer: Vec::new(), totals: Totals::default() };
+    for (source, item) in items {
+        emitter.item(item, source.ahead(item)?)?;
+    }
+    Ok(emitter.writer.finish()?.1)
+}
+
 impl Source<'_> {
     fn ahead(self, item: &Item) -> Result<Ahead, StoreError> {
         if item.stat.kind != FileKind::File {

@@ -254,6 +254,25 @@ impl Dir {
         Ok(self.openat("create", name, flags | OFlags::CLOEXEC, mode)?.into())
     }
 
+    /// Creates a file without a name, which vanishes unless it gets one; `None` where the file system
+    /// has no such files.
+    pub fn create_unnamed(&self, mode: u32) -> Result<Option<File>, IoError> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, ".", flags, Mode::from_raw_mode(mode)) {
+            Ok(fd) => Ok(Some(fd.into())),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(self.error("create a file in", Path::new(""), errno)),
+        }
+    }
+
+    /// Gives a file that was created without a name one that is free.
+    pub fn name_unnamed(&self, file: &File, name: &OsStr) -> Result<(), IoError> {
+        self.single("create", name)?;
+        let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+        rustix::fs::linkat(rustix::fs::CWD, handle, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
+            .map_err(|errno| self.error("create", name, errno))
+    }
+
     /// Creates a directory.
     pub fn create_dir(&self, name: &OsStr, mode: u32) -> Result<(), IoError> {
         self.single("create", name)?;
@@ -442,6 +461,12 @@ impl Dir {
         self.single("change the mode of", name)?;
         rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
             .map_err(|errno| self.error("change the mode of", name, errno))
+    }
+
+    /// Changes the mode of the directory itself.
+    pub fn set_mode_self(&self, mode: u32) -> Result<(), IoError> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+            .map_err(|errno| self.error("change the mode of", Path::new(""), errno))
     }
 
     /// Sets both times; a link itself is changed, not its target.

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod pending;
 pub mod process;
 pub mod random;
 pub mod seccomp;

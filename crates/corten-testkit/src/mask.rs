@@ -10,6 +10,7 @@
 /// | `2026-01-02T03:04:05Z` | `[TIME]` |
 /// | `3 seconds ago`, `just now` | `[AGE]` |
 /// | `12 ms`, `1.5s`, `2 min 5 s` | `[DURATION]` |
+/// | `4.41MB`, `1.2GB`: of images made of the machine's programs | `[SIZE]` |
 /// | `0.123` before a text, as in a build's log | `[ELAPSED]` |
 ///
 /// The width of an age or a duration shifts the columns of a table. Where one is replaced, columns
@@ -71,6 +72,9 @@ impl Mask {
         }
         if let Some(length) = age(text) {
             return Some(Found { length, name: "[AGE]", varies: true });
+        }
+        if let Some(length) = large_size(text) {
+            return Some(Found { length, name: "[SIZE]", varies: true });
         }
         if let Some(length) = duration(text) {
             return Some(Found { length, name: "[DURATION]", varies: true });
@@ -148,6 +152,20 @@ fn age(text: &str) -> Option<usize> {
         let rest = rest.strip_prefix('s').unwrap_or(rest).strip_prefix(" ago")?;
         ends_word(rest).then(|| text.len() - rest.len())
     })
+}
+
+/// Matches a size from a megabyte on; smaller ones are those of files that tests write.
+fn large_size(text: &str) -> Option<usize> {
+    let mut number = digits(text);
+    if number == 0 {
+        return None;
+    }
+    if text[number..].starts_with('.') {
+        number += 1 + digits(&text[number + 1..]);
+    }
+    let rest = &text[number..];
+    let unit = ["MB", "GB"].iter().find(|unit| rest.starts_with(**unit))?;
+    ends_word(&rest[unit.len()..]).then_some(number + unit.len())
 }
 
 /// Matches seconds with three decimals and without a unit, which only a build's log has.
@@ -261,10 +279,10 @@ mod tests {
 
     #[test]
     fn columns_stay_comparable_when_an_age_changes_its_width() {
-        let one = "NAME  CREATED         SIZE\n  app   9 seconds ago   1MB\n";
-        let two = "NAME  CREATED          SIZE\n  app   10 seconds ago   1MB\n";
+        let one = "NAME  CREATED         SIZE\n  app   9 seconds ago   1kB\n";
+        let two = "NAME  CREATED          SIZE\n  app   10 seconds ago   1kB\n";
         assert_eq!(masked(one), masked(two));
-        assert_eq!(masked(two), "NAME  CREATED  SIZE\n  app  [AGE]  1MB\n");
+        assert_eq!(masked(two), "NAME  CREATED  SIZE\n  app  [AGE]  1kB\n");
     }
 
     #[test]
@@ -273,6 +291,11 @@ mod tests {
         mask.literal("/tmp/a", "HOME");
         mask.literal("/tmp/a/store", "ROOT");
         assert_eq!(mask.apply("/tmp/a/store/tmp and /tmp/a/x"), "[ROOT]/tmp and [HOME]/x");
+    }
+
+    #[test]
+    fn sizes_of_programs_are_masked() {
+        assert_eq!(masked("id  4.41MB  512kB 12GB 3MBit"), "id  [SIZE]  512kB [SIZE] 3MBit");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::settings::Settings;
 
 /// The registry name that nobody can register: its images are made here.
-const GOLDEN: &str = "golden.internal";
+pub(crate) const GOLDEN: &str = "golden.internal";
 
 /// Finds or makes base images.
 pub(crate) struct Resolver<'a> {
@@ -54,6 +54,12 @@ impl<'a> Resolver<'a> {
             return self.make(wanted, platform);
         }
         Err(unknown(reference, wanted))
+    }
+
+    /// The image of that name if it is here already; none is made for the question.
+    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<Image>, BaseError> {
+        let mapped = self.mapped(reference)?;
+        self.in_store(mapped.as_ref().unwrap_or(reference))
     }
 
     fn in_store(&self, reference: &Reference) -> Result<Option<Image>, BaseError> {
@@ -183,16 +189,7 @@ impl BaseSetup {
             ),
         };
         let environment = &settings.environment;
-        let proxy = |upper: &str, lower: &str| {
-            environment.get(lower).or_else(|| environment.get(upper)).map(str::to_owned)
-        };
-        let http = HttpOptions {
-            ca_bundle: environment.ca_bundle(),
-            // Upper-case HTTP_PROXY is honoured as well: we are no CGI program.
-            http_proxy: proxy("HTTP_PROXY", "http_proxy"),
-            https_proxy: proxy("HTTPS_PROXY", "https_proxy"),
-            no_proxy: proxy("NO_PROXY", "no_proxy"),
-        };
+        let http = http_options(settings);
         Ok(Self {
             mirrors,
             transport: HttpTransport::new(&http).map_err(CliError::new)?,
@@ -208,6 +205,21 @@ impl BaseSetup {
         options.allow_expired = self.allow_expired;
         options.epoch = self.epoch;
         options
+    }
+}
+
+/// How HTTP is spoken here: with the host's certificates and proxies.
+pub(crate) fn http_options(settings: &Settings) -> HttpOptions {
+    let environment = &settings.environment;
+    let proxy = |upper: &str, lower: &str| {
+        environment.get(lower).or_else(|| environment.get(upper)).map(str::to_owned)
+    };
+    HttpOptions {
+        ca_bundle: environment.ca_bundle(),
+        // Upper-case HTTP_PROXY is honoured as well: we are no CGI program.
+        http_proxy: proxy("HTTP_PROXY", "http_proxy"),
+        https_proxy: proxy("HTTPS_PROXY", "https_proxy"),
+        no_proxy: proxy("NO_PROXY", "no_proxy"),
     }
 }
 

@@ -58,6 +58,7 @@ macro_rules! with_hint {
 with_hint!(
     corten_base::BaseError,
     corten_build::BuildError,
+    corten_build::output::OutputError,
     corten_runtime::PlanError,
     corten_runtime::RunError,
     corten_runtime::network::PortError,

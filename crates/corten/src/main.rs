@@ -9,6 +9,7 @@ mod bases;
 mod cli;
 mod commands;
 mod error;
+mod fetch;
 mod settings;
 mod ui;
 

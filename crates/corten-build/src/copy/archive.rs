@@ -57,6 +57,8 @@ pub(crate) enum ArchiveError {
     LinkTarget { path: String, target: String },
     #[error("the archive has the entry `{path}`, which would be a deletion mark in an image")]
     Mark { path: String },
+    #[error("the archive has the entry `{path}`, which is a device or a pipe")]
+    Special { path: String },
     #[error("the archive expands to more than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
     #[error("failed to read the archive")]
@@ -65,10 +67,19 @@ pub(crate) enum ArchiveError {
 
 /// Says whether a file is a tar, plain or compressed, as Docker finds out: by looking at it.
 pub(super) fn is_archive(found: &Found) -> Result<bool, CopyError> {
-    let file = found.open_file()?;
-    let Ok(stream) = decompress(file) else { return Ok(false) };
+    Ok(is_tar(found.open_file()?))
+}
+
+/// Says whether a file is a build context: a tar, or anything that is compressed.
+pub(super) fn is_context(mut file: File) -> Result<bool, CopyError> {
+    let compression = compression(&mut file).map_err(ArchiveError::Read)?;
+    Ok(compression != Compression::None || is_tar(file))
+}
+
+fn is_tar(file: File) -> bool {
+    let Ok(stream) = decompress(file) else { return false };
     let mut reader = Reader::new(BufReader::new(stream));
-    Ok(matches!(reader.next_entry(), Ok(Some(_))))
+    matches!(reader.next_entry(), Ok(Some(_)))
 }
 
 /// Unpacks an archive into a directory of the draft. `spool` is an empty directory of ours.
@@ -79,8 +90,18 @@ pub(super) fn unpack(
     rules: &Rules<'_>,
     spool: &mut Spool,
 ) -> Result<(), CopyError> {
-    let file = found.open_file()?;
-    let compressed = found.stat.size_bytes;
+    let archive = (found.open_file()?, found.stat.size_bytes);
+    unpack_file(archive, draft, dest, rules, spool)
+}
+
+/// Unpacks an open archive of a known size.
+pub(super) fn unpack_file(
+    (file, compressed): (File, u64),
+    draft: &mut Draft<'_>,
+    dest: &TreePath,
+    rules: &Rules<'_>,
+    spool: &mut Spool,
+) -> Result<(), CopyError> {
     let limit_bytes =
         compressed.saturating_mul(limits::EXPANSION_RATIO_MAX).max(EXPANDED_BYTES_ALWAYS);
     let stream = decompress(file).map_err(ArchiveError::Read)?;
@@ -101,8 +122,16 @@ pub(super) fn unpack(
 /// What unpacked files get instead of what the archive says.
 pub(super) struct Rules<'a> {
     pub(super) owner: Option<(u32, u32)>,
+    pub(super) special: Special,
     /// For directories that the archive does not mention.
     pub(super) made: &'a Meta,
+}
+
+/// What becomes of devices and pipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Special {
+    Make,
+    Refuse,
 }
 
 /// Where contents wait until they are moved into place.
@@ -165,6 +194,11 @@ impl Unpack<'_, '_> {
             EntryKind::Hardlink(target) => return self.hard_link(path, &target),
             EntryKind::CharDevice { major: 0, minor: 0 } | EntryKind::Whiteout => {
                 return Err(ArchiveError::Mark { path: lossy(&header.path) }.into());
+            }
+            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } | EntryKind::Fifo
+                if self.rules.special == Special::Refuse =>
+            {
+                return Err(ArchiveError::Special { path: lossy(&header.path) }.into());
             }
             EntryKind::CharDevice { major, minor } => NodeKind::CharDevice(major, minor),
             EntryKind::BlockDevice { major, minor } => NodeKind::BlockDevice(major, minor),
@@ -244,18 +278,25 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// A stream without its compression, which is known by its first bytes.
 fn decompress(mut file: File) -> std::io::Result<Box<dyn Read>> {
-    let mut head = Vec::new();
-    Read::by_ref(&mut file).take(8).read_to_end(&mut head)?;
-    file.seek(SeekFrom::Start(0))?;
-    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic));
+    let compression = compression(&mut file)?;
     let input = BufReader::with_capacity(BUFFER_BYTES, file);
-    Ok(match known.map_or(Compression::None, |(_, compression)| *compression) {
+    Ok(match compression {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
     })
+}
+
+/// How a file is compressed; its position is its beginning afterwards.
+fn compression(file: &mut File) -> std::io::Result<Compression> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    Read::by_ref(file).take(8).read_to_end(&mut head)?;
+    file.seek(SeekFrom::Start(0))?;
+    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic));
+    Ok(known.map_or(Compression::None, |(_, compression)| *compression))
 }
 
 impl From<ArchiveError> for CopyError {

@@ -20,6 +20,7 @@ mod write;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use corten_oci::tree::{Meta, TreePath};
@@ -32,7 +33,7 @@ pub(crate) use draft::Draft;
 use draft::{Data, Node, NodeKind, Seen, meta_of};
 use select::{Entry, Item, Part, Selection, clean};
 
-use crate::files::{Files, FilesError, join};
+use crate::files::{Directories, Files, FilesError, Found, NoFiles, join};
 use crate::graph::{CopyOp, WorkdirOp};
 
 /// The mode of directories that are made on the way.
@@ -129,6 +130,33 @@ pub(crate) fn copy(copying: &Copying<'_>, place: &Place<'_>) -> Result<(), CopyE
     clear(place.spool)
 }
 
+/// The directories below that a linked copy goes to or through; `None` if it unpacks an archive,
+/// whose names nobody knows before. Nothing is written.
+pub(crate) fn directories_below(
+    op: &CopyOp,
+    selection: &Selection,
+    below: &dyn Files,
+) -> Result<Option<BTreeMap<TreePath, Found>>, CopyError> {
+    for item in &selection.items {
+        if unpacks(op, item)? {
+            return Ok(None);
+        }
+    }
+    let directories = Directories::new(below);
+    let keeps_metadata = false;
+    let copying = Copying { op, selection, keeps_metadata, below: &directories, owner: None };
+    draft(&copying, 0, &mut archive::Spool::new(Path::new("")))?;
+    Ok(Some(directories.into_seen()))
+}
+
+/// Whether a source is an archive that is to be unpacked.
+fn unpacks(op: &CopyOp, item: &Item) -> Result<bool, CopyError> {
+    let Some(root) = item.entries.first() else { return Ok(false) };
+    let remote = op.sources.get(item.word).is_some_and(|word| word.remote.is_some());
+    let wanted = if remote { op.unpack_remote } else { op.unpack };
+    Ok(wanted && root.found.stat.kind == FileKind::File && archive::is_archive(&root.found)?)
+}
+
 /// Computes the layer. Only the content of large files in archives touches the disk, in the spool.
 fn draft(
     copying: &Copying<'_>,
@@ -172,6 +200,30 @@ pub(crate) fn workdir(
     write::write(&nodes, &write::Target { tree: place.tree, opaque: place.opaque })
 }
 
+/// Whether a file is an archive that is a build context.
+pub(crate) fn is_context_archive(file: &File) -> Result<bool, CopyError> {
+    let own = file.try_clone().map_err(ArchiveError::Read)?;
+    archive::is_context(own)
+}
+
+/// Unpacks a foreign archive into an empty directory, as files of root. `spool` is an empty
+/// directory on the same file system.
+pub(crate) fn unpack_context(file: File, tree: &Path, spool: &Path) -> Result<(), CopyError> {
+    let size = file.metadata().map_err(ArchiveError::Read)?.len();
+    let none = NoFiles;
+    let mut draft = Draft::new(&none);
+    let made = Meta { mode: MADE_DIRECTORY_MODE, ..Meta::default() };
+    let rules =
+        archive::Rules { owner: Some((0, 0)), special: archive::Special::Refuse, made: &made };
+    let mut spooled = archive::Spool::new(spool);
+    let root = TreePath::root();
+    archive::unpack_file((file, size), &mut draft, &root, &rules, &mut spooled)?;
+    let nodes = draft.finish()?;
+    // No directory gets opaque here, so the attribute does not matter.
+    write::write(&nodes, &write::Target { tree, opaque: b"user.overlay.opaque" })?;
+    clear(spool)
+}
+
 /// Removes contents that were unpacked and then replaced by the archive itself.
 fn clear(spool: &Path) -> Result<(), CopyError> {
     for name in corten_sys::file::list_dir(spool)? {
@@ -193,12 +245,12 @@ struct Copier<'a> {
 impl Copier<'_> {
     fn item(&mut self, item: &Item, spool: &mut archive::Spool) -> Result<(), CopyError> {
         let Some(root) = item.entries.first() else { return Ok(()) };
-        let is_file = root.found.stat.kind == FileKind::File;
-        if self.op.unpack && is_file && archive::is_archive(&root.found)? {
+        if unpacks(self.op, item)? {
             let dest = self.draft.resolve(&TreePath::root(), self.op.dest.as_bytes())?;
             let made = Meta { mode: MADE_DIRECTORY_MODE, ..self.made.clone() };
             self.draft.make_dirs(&dest, &made)?;
-            let rules = archive::Rules { owner: self.owner, made: &made };
+            let rules =
+                archive::Rules { owner: self.owner, special: archive::Special::Make, made: &made };
             return archive::unpack(&root.found, &mut self.draft, &dest, &rules, spool);
         }
         let dest = self.destination(&item.name, root.found.is_directory())?;
@@ -241,7 +293,7 @@ impl Copier<'_> {
     fn entry(&mut self, item: &Item, entry: &Entry, dest: &TreePath) -> Result<(), CopyError> {
         let path = below(dest, &entry.below)?;
         let kind = match entry.found.stat.kind {
-            FileKind::Directory => return self.directory(entry, path),
+            FileKind::Directory => return self.directory(item, entry, path),
             FileKind::File => match (entry.same_as, entry.content) {
                 (Some(first), _) => {
                     let first = item.entries.get(first).map(|first| &first.below);
@@ -269,15 +321,15 @@ impl Copier<'_> {
             // Contexts do not show sockets and layers have none.
             FileKind::Socket => return Ok(()),
         };
-        let meta = self.meta(entry)?;
+        let meta = self.meta(item, entry)?;
         self.put_file(path, Node { meta, kind })
     }
 
-    fn directory(&mut self, entry: &Entry, path: TreePath) -> Result<(), CopyError> {
+    fn directory(&mut self, item: &Item, entry: &Entry, path: TreePath) -> Result<(), CopyError> {
         let is_source = entry.below.is_root();
         match self.draft.look(&path)? {
             None => {
-                let meta = self.meta(entry)?;
+                let meta = self.meta(item, entry)?;
                 self.draft.put(path, Node { meta, kind: NodeKind::Directory { opaque: false } })
             }
             Some(Seen::Directory) if is_source => Ok(()),
@@ -286,7 +338,7 @@ impl Copier<'_> {
                 self.draft.change_directory(&path, |meta| meta.mode = mode)
             }
             Some(Seen::Directory) => {
-                let new = self.meta(entry)?;
+                let new = self.meta(item, entry)?;
                 self.draft.change_directory(&path, |meta| *meta = new)
             }
             Some(_) => Err(CopyError::NotADirectory { path }),
@@ -300,7 +352,7 @@ impl Copier<'_> {
         self.draft.put(path, node)
     }
 
-    fn meta(&self, entry: &Entry) -> Result<Meta, CopyError> {
+    fn meta(&self, item: &Item, entry: &Entry) -> Result<Meta, CopyError> {
         let stat = &entry.found.stat;
         let xattrs = match stat.kind {
             FileKind::File | FileKind::Directory => entry.found.xattrs()?,
@@ -309,6 +361,9 @@ impl Copier<'_> {
         let mut meta = meta_of(stat, xattrs);
         if !self.keeps_metadata {
             (meta.uid, meta.gid, meta.mtime) = (0, 0, self.epoch);
+        }
+        if let Some(time) = item.time {
+            meta.mtime = time.min(self.epoch);
         }
         if let Some((uid, gid)) = self.owner {
             (meta.uid, meta.gid) = (uid, gid);

@@ -31,6 +31,8 @@ pub(crate) struct Item {
     pub(crate) word: usize,
     /// The last component of the path as it was written or matched; empty for the root.
     pub(crate) name: Vec<u8>,
+    /// When it was last changed, where that counts although nothing else of the metadata does.
+    pub(crate) time: Option<i64>,
     /// The source itself and what is below it; directories come before what is in them.
     pub(crate) entries: Vec<Entry>,
 }
@@ -79,7 +81,7 @@ pub(crate) fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyEr
                     continue;
                 }
                 let entries = walk(files, &root, None, &excludes)?;
-                selection.items.push(Item { word, name, entries });
+                selection.items.push(Item { word, name, time: None, entries });
             }
             if selection.items.len() == before && wild(source) {
                 selection.unmatched.push(word);
@@ -206,7 +208,7 @@ fn select_parents(
     }
     let includes = if pattern.is_empty() { None } else { Some(Matcher::new(&[pattern])?) };
     let entries = walk(files, &root, includes.as_ref(), excludes)?;
-    Ok(Item { word, name: Vec::new(), entries })
+    Ok(Item { word, name: Vec::new(), time: None, entries })
 }
 
 fn last_name(path: &[u8]) -> Vec<u8> {
@@ -316,6 +318,9 @@ impl Selection {
         key.number(self.items.len() as u64);
         for item in &self.items {
             key.number(item.word as u64).bytes(&item.name).number(item.entries.len() as u64);
+            if let Some(time) = item.time {
+                key.text("time").signed(time);
+            }
             for entry in &item.entries {
                 hash_entry(entry, keeps_metadata, key)?;
             }

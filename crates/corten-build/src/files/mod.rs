@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use corten_oci::digest::{Digest, Hasher};
 use corten_oci::limits;
@@ -92,6 +93,50 @@ impl Files for NoFiles {
 
     fn keeps_metadata(&self) -> bool {
         false
+    }
+}
+
+/// The directories of other files and nothing else, with a note of each that was found.
+///
+/// It is what a linked copy sees of the layers below it: it depends on nothing else of them.
+pub(crate) struct Directories<'a> {
+    files: &'a dyn Files,
+    seen: Mutex<BTreeMap<TreePath, Found>>,
+}
+
+impl<'a> Directories<'a> {
+    pub(crate) fn new(files: &'a dyn Files) -> Self {
+        Self { files, seen: Mutex::default() }
+    }
+
+    /// Returns all directories that were found, by their paths.
+    pub(crate) fn into_seen(self) -> BTreeMap<TreePath, Found> {
+        self.seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files for Directories<'_> {
+    fn find(&self, path: &TreePath) -> Result<Option<Found>, FilesError> {
+        let found = self.files.find(path)?.filter(Found::is_directory);
+        if let Some(found) = &found {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.insert(path.clone(), found.clone());
+        }
+        Ok(found)
+    }
+
+    fn list(&self, directory: &Found) -> Result<Vec<Found>, FilesError> {
+        let mut found = self.files.list(directory)?;
+        found.retain(Found::is_directory);
+        Ok(found)
+    }
+
+    fn digests(&self, files: &[&Found]) -> Result<Vec<Content>, FilesError> {
+        self.files.digests(files)
+    }
+
+    fn keeps_metadata(&self) -> bool {
+        self.files.keeps_metadata()
     }
 }
 

@@ -4,11 +4,12 @@ use corten_diag::{Diagnostic, Span};
 use corten_dockerfile::{Add, Copy, InlineFile as InlineWord, Instruction, Word, word};
 
 use super::instruction::Dispatcher;
-use super::{PlanResult, Planned, Scope, error, unsupported};
+use super::{PlanResult, Planned, Scope, error};
 use crate::config::LayerMade;
 use crate::copy::mode::ModeChange;
 use crate::copy::select::clean;
 use crate::graph::{CopyOp, InlineFile, Input, Op, SourceWord};
+use crate::remote::{Source, without_credentials};
 
 /// What both instructions have.
 struct Common<'a> {
@@ -82,21 +83,59 @@ pub(super) fn plan_add(
     };
     let mut op = plan_common(dispatcher, planned, Input::Context, &common)?;
     op.unpack = add.unpack.unwrap_or(true);
-    for source in &op.sources {
-        if is_remote(&source.text) {
-            let what = format!("`ADD` of `{}`", source.text);
-            let hint = "fetch it in a `RUN`, or before the build into the context";
-            return unsupported(&what, source.span, hint);
+    op.unpack_remote = add.unpack.unwrap_or(false);
+    let scope = Scope::new(&planned.variables, dispatcher.planner.escape);
+    let checksum = add.checksum.as_ref().map(|word| scope.expand(word)).transpose()?;
+    let checksum = checksum.as_deref().zip(add.checksum.as_ref().map(|word| word.span));
+    for source in &mut op.sources {
+        source.remote = remote(source, add.keep_git_dir, checksum)?.map(Input::Remote);
+        if source.remote.is_some() {
+            // From here on the text is only shown.
+            source.text = without_credentials(&source.text);
         }
     }
-    if let Some(checksum) = &add.checksum {
-        return error("`--checksum` is only for sources that are fetched", checksum.span);
+    if let Some((_, span)) = checksum {
+        match op.sources.as_slice() {
+            [one] if one.remote.is_some() => {}
+            [one] if one.remote.is_none() => {
+                return error("`--checksum` is only for sources that are fetched", span);
+            }
+            _ => return error("`--checksum` needs exactly one source", span),
+        }
     }
-    if let Some(true) = add.keep_git_dir {
+    let is_git = |source: &SourceWord| matches!(source.remote, Some(Input::Remote(Source::Git(_))));
+    if add.keep_git_dir == Some(true) && !op.sources.iter().any(is_git) {
         return error("`--keep-git-dir` is only for sources that are git repositories", each.span);
     }
     dispatcher.push(planned, each, Op::Copy(op));
     Ok(())
+}
+
+/// What a source names elsewhere, if it does.
+fn remote(
+    source: &SourceWord,
+    keep_git_dir: Option<bool>,
+    checksum: Option<(&str, Span)>,
+) -> PlanResult<Option<Source>> {
+    let shown = without_credentials(&source.text);
+    let failed = |cause: &dyn std::fmt::Display, span: Span| {
+        Box::new(Diagnostic::error(format!("failed to use `{shown}`: {cause}")).at(span))
+    };
+    let parsed = Source::parse(&source.text).map_err(|cause| failed(&cause, source.span))?;
+    let Some(mut parsed) = parsed else { return Ok(None) };
+    match (&mut parsed, checksum) {
+        (Source::Http(http), Some((text, span))) => {
+            http.checksum = Some(text.parse().map_err(|cause| failed(&cause, span))?);
+        }
+        (Source::Git(git), Some((text, span))) => {
+            git.set_commit(text).map_err(|cause| failed(&cause, span))?;
+        }
+        (_, None) => {}
+    }
+    if let (Source::Git(git), Some(keep)) = (&mut parsed, keep_git_dir) {
+        git.keep_git_dir = keep;
+    }
+    Ok(Some(parsed))
 }
 
 fn plan_common(
@@ -112,7 +151,7 @@ fn plan_common(
         if text.is_empty() {
             return error(format!("the source `{}` expands to nothing", word.text), word.span);
         }
-        sources.push(SourceWord { text, span: word.span, literal: false });
+        sources.push(SourceWord { text, span: word.span, literal: false, remote: None });
     }
     let written = scope.expand(common.dest)?;
     let optional = |word: Option<&Word>| word.map(|word| scope.expand(word)).transpose();
@@ -145,6 +184,7 @@ fn plan_common(
         parents: common.parents,
         excludes,
         unpack: false,
+        unpack_remote: false,
     })
 }
 
@@ -185,7 +225,7 @@ fn created_by(
         text.push_str(&format!(" --chmod={chmod}"));
     }
     for source in sources {
-        text.push_str(&format!(" {}", source.text));
+        text.push_str(&format!(" {}", without_credentials(&source.text)));
     }
     for file in common.files {
         text.push_str(&format!(" <<{}", file.name));

@@ -8,6 +8,7 @@ use super::{PlanResult, Planned, Planner, Scope, copy, error, run, unsupported};
 use crate::config::LayerMade;
 use crate::graph::{Input, Op, Place, StageId, Step, WorkdirOp};
 use crate::options::NamedContext;
+use crate::remote::without_credentials;
 
 /// Signals that `STOPSIGNAL` may name.
 const SIGNALS: [&str; 34] = [
@@ -204,6 +205,10 @@ impl Dispatcher<'_, '_> {
         let title = word::expand_known(&each.original, &lookup, self.planner.escape);
         let title = title.unwrap_or_else(|_| each.original.clone());
         let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        let title = match &op {
+            Op::Copy(_) => without_credentials(&title),
+            Op::Run(_) | Op::Workdir(_) => title,
+        };
         let place = match self.trigger {
             Some((text, span)) => Place { span, trigger: Some(text.to_owned()) },
             None => Place { span: each.span, trigger: None },
@@ -224,7 +229,13 @@ impl Dispatcher<'_, '_> {
             return self.stage_input(index, name, span);
         }
         match self.planner.named_context(name) {
-            Some((name, NamedContext::Directory(_))) => return Ok(Input::Named(name.to_owned())),
+            Some((name, NamedContext::Directory(_) | NamedContext::Remote(_))) => {
+                return Ok(Input::Named(name.to_owned()));
+            }
+            Some((name, NamedContext::Found(image))) => {
+                return Ok(Input::Stage(self.planner.plan_found(name, image, span)?));
+            }
+            Some((_, NamedContext::Stage(stage))) => return self.named_stage(stage, span),
             Some((_, NamedContext::Image(reference))) => {
                 let id = self.planner.plan_image(&reference.to_string(), span)?;
                 return Ok(Input::Stage(id));
@@ -235,6 +246,12 @@ impl Dispatcher<'_, '_> {
             return Ok(Input::Empty);
         }
         Ok(Input::Stage(self.planner.plan_image(name, span)?))
+    }
+
+    /// Finds the stage that a further context stands for.
+    fn named_stage(&mut self, stage: &str, span: Span) -> PlanResult<Input> {
+        let index = self.planner.context_stage(stage, span)?;
+        self.stage_input(index, stage, span)
     }
 
     fn stage_input(&mut self, index: usize, name: &str, span: Span) -> PlanResult<Input> {

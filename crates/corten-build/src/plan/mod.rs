@@ -295,6 +295,21 @@ impl<'a> Planner<'a> {
         Ok(id)
     }
 
+    /// The same for an image that a further context is.
+    fn plan_found(&mut self, name: &str, image: &Image, span: Span) -> PlanResult<StageId> {
+        let key = format!("context {name}");
+        if let Some(id) = self.by_image.get(&key) {
+            return Ok(*id);
+        }
+        let platform = self.platform.clone();
+        let place = Place { span, trigger: None };
+        let planned = stage::begin_from_found(self, name, image, &platform, place)?;
+        let id = StageId(self.stages.len());
+        self.stages.push(planned);
+        self.by_image.insert(key, id);
+        Ok(id)
+    }
+
     /// The further context of that name. An image may be written short or in full.
     fn named_context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
         let contexts = &self.options.contexts;
@@ -308,6 +323,16 @@ impl<'a> Planner<'a> {
             })
         });
         found.map(|(name, context)| (name.as_str(), context))
+    }
+
+    /// The stage of the file that a further context stands for.
+    fn context_stage(&self, stage: &str, span: Span) -> PlanResult<usize> {
+        let count = self.file_stages.len();
+        let number = || stage.parse().ok().filter(|number| *number < count);
+        match self.stage_by_name(stage, count).or_else(number) {
+            Some(index) => Ok(index),
+            None => error(format!("there is no stage `{stage}` for `target:{stage}`"), span),
+        }
     }
 
     fn warn_of_unused_args(&mut self) {

@@ -7,9 +7,9 @@ use corten_oci::reference::Reference;
 use corten_store::Image;
 
 use super::scope::Variables;
-use super::{PlanResult, Planned, Planner, error, instruction, unsupported};
-use crate::config::StageConfig;
-use crate::graph::{Base, Place, Stage};
+use super::{PlanResult, Planned, Planner, error, instruction};
+use crate::config::{LayerMade, StageConfig};
+use crate::graph::{Base, CopyOp, Input, Op, Place, SourceWord, Stage, Step};
 use crate::options::NamedContext;
 
 /// Plans the stage with this number in the file.
@@ -28,11 +28,12 @@ pub(super) fn plan_stage(planner: &mut Planner<'_>, index: usize) -> PlanResult<
     }
     let override_of_stage = planner.file_stages[index].name.and_then(|n| planner.named_context(n));
     let mut planned = match override_of_stage {
-        Some((_, context)) => {
+        Some((context_name, context)) => {
             // The whole stage is replaced by a further context of its name.
-            let mut planned =
-                begin_from_context(planner, context, platform.as_ref(), place, image.span)?;
+            let named = (context_name, context);
+            let mut planned = begin_from_context(planner, index, named, platform.as_ref(), place)?;
             planned.stage.name = name;
+            planned.stage.config = planned.config.image.clone();
             return Ok(planned);
         }
         None => begin(planner, index, &base_name, platform.as_ref(), place)?,
@@ -84,8 +85,8 @@ fn begin(
         return Ok(begin_from_stage(planner, id, place));
     }
     let span = planner.file_stages[index].image.span;
-    if let Some((_, context)) = planner.named_context(name) {
-        return begin_from_context(planner, context, platform, place, span);
+    if let Some(named) = planner.named_context(name) {
+        return begin_from_context(planner, index, named, platform, place);
     }
     let wanted = platform.cloned().unwrap_or_else(|| planner.platform.clone());
     if name == "scratch" {
@@ -118,22 +119,59 @@ fn begin_from_stage(planner: &Planner<'_>, id: crate::graph::StageId, place: Pla
 
 fn begin_from_context(
     planner: &mut Planner<'_>,
-    context: &NamedContext,
+    index: usize,
+    (name, context): (&str, &NamedContext),
     platform: Option<&Platform>,
     place: Place,
-    span: Span,
 ) -> PlanResult<Planned> {
+    let wanted = platform.cloned().unwrap_or_else(|| planner.platform.clone());
     match context {
-        NamedContext::Directory(_) => unsupported(
-            "a directory as base of a stage",
-            span,
-            "begin with `FROM scratch` and `COPY --from=NAME / /`",
-        ),
+        NamedContext::Directory(_) | NamedContext::Remote(_) => {
+            Ok(begin_from_files(planner, name, &wanted, place))
+        }
+        NamedContext::Stage(stage) => {
+            let span = planner.file_stages[index].image.span;
+            let parent = planner.context_stage(stage, span)?;
+            if parent >= index {
+                let message = format!("the stage `{stage}` is not there yet");
+                return error(message, span);
+            }
+            let id = planner.plan_file_stage(parent)?;
+            Ok(begin_from_stage(planner, id, place))
+        }
         NamedContext::Image(reference) => {
-            let wanted = platform.cloned().unwrap_or_else(|| planner.platform.clone());
             begin_from_image(planner, &reference.to_string(), &wanted, place)
         }
+        NamedContext::Found(image) => begin_from_found(planner, name, image, &wanted, place),
     }
+}
+
+/// Begins with the files of a context: a step of its own copies them.
+fn begin_from_files(
+    planner: &Planner<'_>,
+    name: &str,
+    platform: &Platform,
+    place: Place,
+) -> Planned {
+    let mut planned = begin_from_scratch(planner, platform, place.clone());
+    let title = format!("FROM {name}");
+    planned.config.add_history(format!("{title} # buildkit"), LayerMade::Yes);
+    let source = SourceWord { text: "/".to_owned(), span: place.span, literal: true, remote: None };
+    let op = Op::Copy(CopyOp {
+        input: Input::Named(name.to_owned()),
+        sources: vec![source],
+        inline: Vec::new(),
+        dest: "/".to_owned(),
+        owner: None,
+        mode: None,
+        link: false,
+        parents: false,
+        excludes: Vec::new(),
+        unpack: false,
+        unpack_remote: false,
+    });
+    planned.stage.steps.push(Step { number: 0, title, place, op });
+    planned
 }
 
 /// Begins a stage with an image; its place is where it is named.
@@ -169,8 +207,35 @@ pub(super) fn begin_from_image(
             return Err(diagnostic);
         }
     };
-    check_platform(planner, &reference, &image, platform, span)?;
     planner.known_bases.insert(key, image.clone());
+    begin_with(planner, &reference, image, platform, place)
+}
+
+/// Begins a stage with an image that a further context is.
+pub(super) fn begin_from_found(
+    planner: &mut Planner<'_>,
+    name: &str,
+    image: &Image,
+    platform: &Platform,
+    place: Place,
+) -> PlanResult<Planned> {
+    match name.parse() {
+        Ok(reference) => begin_with(planner, &reference, image.clone(), platform, place),
+        Err(cause) => {
+            error(format!("the context `{name}` has no usable name: {cause}"), place.span)
+        }
+    }
+}
+
+/// Begins a stage with an image that is there.
+fn begin_with(
+    planner: &mut Planner<'_>,
+    reference: &Reference,
+    image: Image,
+    platform: &Platform,
+    place: Place,
+) -> PlanResult<Planned> {
+    check_platform(planner, reference, &image, platform, place.span)?;
     let created = image.config.created.as_deref().and_then(corten_oci::time::parse_rfc3339);
     // Go writes the year 1 for a time that is not known.
     let epoch = planner.epoch.or(created.filter(|seconds| *seconds > 0)).unwrap_or(0);

@@ -977,28 +977,66 @@ mod copies {
     }
 
     #[test]
-    fn what_this_version_does_not_fetch_is_said() {
-        check_error(
-            "FROM scratch\nADD https://example.com/x.tgz /",
+    fn what_is_fetched_is_planned_without_its_credentials() {
+        check(
+            "FROM scratch\n\
+             ADD https://user:secret@example.com/x.tgz git@example.com:a/b.git#v1:sub c /d/",
             &expect![[r#"
-            error: `ADD` of `https://example.com/x.tgz` is not supported by this version
-             --> Dockerfile:2:5
-              |
-            2 | ADD https://example.com/x.tgz /
-              |     ^^^^^^^^^^^^^^^^^^^^^^^^^
-            hint: fetch it in a `RUN`, or before the build into the context
-        "#]],
+                stage 0 (target)
+                  from scratch
+                   1 ADD https://example.com/x.tgz git@example.com:a/b.git#v1:sub c /d/
+                       fetched https://example.com/x.tgz -> /d/
+                       fetched git@example.com:a/b.git#v1:sub -> /d/
+                       from the build context: c -> /d/
+
+                image
+                  env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+                  workdir /
+            "#]],
+        );
+    }
+
+    #[test]
+    fn addresses_and_checksums_are_checked() {
+        check_error(
+            "FROM scratch\nADD https://example.com/a.git#:../x /",
+            &expect![[r#"
+                error: failed to use `https://example.com/a.git#:../x`: the directory `../x` leads out of the repository
+                 --> Dockerfile:2:5
+                  |
+                2 | ADD https://example.com/a.git#:../x /
+                  |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            "#]],
         );
         check_error(
-            "FROM scratch\nADD git@github.com:a/b.git /",
+            "FROM scratch\nADD --checksum=sha256:1 https://example.com/a /",
             &expect![[r#"
-            error: `ADD` of `git@github.com:a/b.git` is not supported by this version
-             --> Dockerfile:2:5
-              |
-            2 | ADD git@github.com:a/b.git /
-              |     ^^^^^^^^^^^^^^^^^^^^^^
-            hint: fetch it in a `RUN`, or before the build into the context
-        "#]],
+                error: failed to use `https://example.com/a`: `1` is not a sha256 digest: expected 64 lower-case hexadecimal digits
+                 --> Dockerfile:2:16
+                  |
+                2 | ADD --checksum=sha256:1 https://example.com/a /
+                  |                ^^^^^^^^
+            "#]],
+        );
+        check_error(
+            "FROM scratch\nADD --checksum=main https://example.com/a.git /",
+            &expect![[r#"
+                error: failed to use `https://example.com/a.git`: `main` is no commit: 7 to 64 hexadecimal digits are needed
+                 --> Dockerfile:2:16
+                  |
+                2 | ADD --checksum=main https://example.com/a.git /
+                  |                ^^^^
+            "#]],
+        );
+        check_error(
+            "FROM scratch\nADD --checksum=abcdef0 https://example.com/a.git b /",
+            &expect![[r#"
+                error: `--checksum` needs exactly one source
+                 --> Dockerfile:2:16
+                  |
+                2 | ADD --checksum=abcdef0 https://example.com/a.git b /
+                  |                ^^^^^^^
+            "#]],
         );
         check_error(
             "FROM scratch\nCOPY http://example.com/x /",

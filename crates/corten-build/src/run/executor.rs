@@ -91,6 +91,8 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     spec.resources.cpu_millis = step.limits.cpu_millis.map(Limit::required);
     spec.resources.pids = step.limits.pids.map(Limit::required);
     spec.host_files = HostFiles::for_container(&spec)?;
+    // A step may want to change or remove the image's own.
+    spec.host_files.hostname = None;
     Ok(spec)
 }
 

@@ -1,5 +1,6 @@
 //! How images are read.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -28,6 +29,10 @@ const INDEX_DEPTH_MAX: u32 = 4;
 
 /// What small streams may grow to whatever the ratio says: gzip's header alone has 18 bytes.
 const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
+
+/// All manifests and configurations of an archive: a small list may name one large document as often
+/// as it likes. Real ones have some kilobytes for each image.
+const DOCUMENTS_BYTES_MAX: u64 = 256 << 20;
 
 /// What to take from an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +69,7 @@ pub fn load(
     let path = store.run(Inner::temporary)?;
     let loaded = store.run(|inner| {
         let file = spool(inner, &path, archive, options.limit_bytes)?;
-        Loader { store, files: Files::in_tar(file)?, options }.all()
+        Loader::new(store, Files::in_tar(file)?, options).all()
     });
     let removed = store.run(|inner| Ok(inner.fs().remove_tree(&path)?));
     let loaded = loaded?;
@@ -79,7 +84,21 @@ pub fn load_directory(
     options: &LoadOptions,
 ) -> Result<Vec<Loaded>, StoreError> {
     let files = Files::in_directory(path)?;
-    store.run(|_| Loader { store, files, options }.all())
+    store.run(|_| Loader::new(store, files, options).all())
+}
+
+/// Loads one image of an OCI layout in a directory, and gives it no name.
+///
+/// It is chosen by the name or the digest that the index gives it; without a choice, by the name
+/// `latest`, or as the only image.
+pub fn load_one(
+    store: &Store,
+    path: &Path,
+    options: &LoadOptions,
+    chosen: Option<&str>,
+) -> Result<Image, StoreError> {
+    let files = Files::in_directory(path)?;
+    store.run(|_| Loader::new(store, files, options).one(chosen))
 }
 
 /// Copies the archive, decompressed, into a file that can be read in any order.
@@ -111,6 +130,8 @@ struct Loader<'a> {
     store: &'a Store,
     files: Files,
     options: &'a LoadOptions,
+    /// How much of [`DOCUMENTS_BYTES_MAX`] is left.
+    documents_left: Cell<u64>,
 }
 
 /// An image of the archive whose documents have been checked.
@@ -123,7 +144,11 @@ struct Pending {
     references: Vec<Reference>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(store: &'a Store, files: Files, options: &'a LoadOptions) -> Self {
+        Self { store, files, options, documents_left: Cell::new(DOCUMENTS_BYTES_MAX) }
+    }
+
     fn all(&self) -> Result<Vec<Loaded>, StoreError> {
         let pending = if self.files.open(OCI_LAYOUT)?.is_some() {
             self.oci()?
@@ -281,6 +306,28 @@ impl Loader<'_> {
         Ok(Some((descriptor.digest, pending)))
     }
 
+    fn one(&self, chosen: Option<&str>) -> Result<Image, StoreError> {
+        let index = self.document(OCI_INDEX, limits::MANIFEST_BYTES_MAX)?;
+        let index = Index::parse(&index).map_err(|source| invalid(OCI_INDEX, source))?;
+        let wanted = chosen.unwrap_or("latest");
+        let is_chosen = |descriptor: &&Descriptor| {
+            descriptor.digest.to_string() == wanted
+                || descriptor.annotations.get(ANNOTATION_REF_NAME).is_some_and(|n| n == wanted)
+        };
+        let found = match (index.manifests.iter().find(is_chosen), index.manifests.as_slice()) {
+            (None, [only]) if chosen.is_none() => only,
+            (Some(found), _) => found,
+            (None, _) => {
+                return Err(StoreError::Archive { reason: format!("it has no image `{wanted}`") });
+            }
+        };
+        let Some((_, pending)) = self.manifest(found, 0)? else {
+            let platform = self.options.platform.to_string();
+            return Err(StoreError::ArchivePlatform { platform });
+        };
+        Ok(self.image(pending)?.image)
+    }
+
     fn docker(&self) -> Result<Vec<Pending>, StoreError> {
         let bytes = self.document(DOCKER_MANIFEST, limits::MANIFEST_BYTES_MAX)?;
         let list: Vec<DockerImage> = serde_json::from_slice(&bytes).map_err(|source| {
@@ -301,7 +348,11 @@ impl Loader<'_> {
 
     fn document(&self, name: &str, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
         let missing = || StoreError::Archive { reason: format!("`{name}` is missing") };
-        self.files.read(name, limit_bytes)?.ok_or_else(missing)
+        let bytes = self.files.read(name, limit_bytes)?.ok_or_else(missing)?;
+        let left = self.documents_left.get().checked_sub(bytes.len() as u64);
+        let left = left.ok_or(StoreError::TooLarge { limit_bytes: DOCUMENTS_BYTES_MAX })?;
+        self.documents_left.set(left);
+        Ok(bytes)
     }
 
     fn blob(&self, digest: &Digest, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {

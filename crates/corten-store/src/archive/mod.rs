@@ -5,12 +5,14 @@
 //! the `DiffID` that the configuration states, and nothing is stored for an image until all of it
 //! was good.
 
+mod bundle;
 mod files;
 mod load;
 mod save;
 
+pub use bundle::{Bundle, Compression, Form, Prepared, prepare};
 pub use files::decompress;
-pub use load::{LoadOptions, Loaded, load, load_directory};
+pub use load::{LoadOptions, Loaded, load, load_directory, load_one};
 pub use save::{Named, save_docker, save_oci};
 
 use corten_oci::digest::Digest;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::PathBuf;
 
 use corten_oci::digest::Digest;
 use corten_oci::image::{Descriptor, Index, media_type};
@@ -9,6 +10,7 @@ use corten_oci::reference::Reference;
 use corten_oci::tar::{EntryKind, Writer};
 use corten_oci::tree::{Meta, TreePath};
 use corten_oci::{json, limits};
+use corten_sys::file;
 
 use super::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, DOCKER_MANIFEST, DockerImage, OCI_INDEX,
@@ -29,9 +31,14 @@ pub struct Named {
 }
 
 /// What a file in the archive has in it.
-enum Content {
+pub(super) enum Content {
     Bytes(Vec<u8>),
     Layer(Layer),
+    /// A layer that was compressed beforehand, since its size comes before it.
+    Spooled {
+        path: PathBuf,
+        size: u64,
+    },
 }
 
 /// Writes images as a tar of an OCI layout.
@@ -82,14 +89,18 @@ pub fn save_docker(store: &Store, images: &[Named], out: &mut dyn Write) -> Resu
             files.insert(name.clone(), Content::Layer(layer.clone()));
             layers.push(name);
         }
-        // Docker refuses names with a digest here.
-        let tags = references.iter().filter(|reference| reference.digest().is_none());
-        let tags: BTreeSet<String> = tags.map(Reference::familiar).collect();
-        let repo_tags = Some(tags.into_iter().collect());
+        let repo_tags = Some(repo_tags(references));
         list.push(DockerImage { config, repo_tags, layers: Some(layers) });
     }
     files.insert(DOCKER_MANIFEST.to_owned(), Content::Bytes(json::canonical(&list)));
     write(store, &files, out)
+}
+
+/// The names of an image in a Docker archive; Docker refuses those with a digest there.
+pub(super) fn repo_tags(references: &[Reference]) -> Vec<String> {
+    let tags = references.iter().filter(|reference| reference.digest().is_none());
+    let tags: BTreeSet<String> = tags.map(Reference::familiar).collect();
+    tags.into_iter().collect()
 }
 
 fn blob(store: &Store, image: &Image, digest: &Digest) -> Result<Vec<u8>, StoreError> {
@@ -99,7 +110,7 @@ fn blob(store: &Store, image: &Image, digest: &Digest) -> Result<Vec<u8>, StoreE
     store.read_blob(digest, limit)?.ok_or_else(missing)
 }
 
-fn write(
+pub(super) fn write(
     store: &Store,
     files: &BTreeMap<String, Content>,
     out: &mut dyn Write,
@@ -124,6 +135,9 @@ fn write(
             Some(Content::Layer(layer)) => {
                 writer.entry(&path, &file_meta, &EntryKind::File { size: layer.tar_bytes })?;
                 store.write_layer_tar(layer, &mut Body(&mut writer))?;
+            }
+            Some(Content::Spooled { path: spool, size }) => {
+                writer.file(&path, &file_meta, *size, &mut file::open(spool)?)?;
             }
         }
     }

@@ -192,3 +192,81 @@ fn a_file_beyond_the_limit_is_not_read() {
     let refused = snapshot.read_file(b"f", 3);
     assert!(matches!(refused, Err(StoreError::TooLarge { limit_bytes: 3 })));
 }
+
+#[test]
+fn a_merged_tree_has_what_all_layers_leave_and_no_marks() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let linked = store.stage().unwrap();
+    fill(linked.tree(), &[("links/a", "one"), ("keep/x", "x")]);
+    for name in ["b", "c"] {
+        file::hard_link(&linked.tree().join("links/a"), &linked.tree().join("links").join(name))
+            .unwrap();
+    }
+    let layers = [
+        layer(
+            &store,
+            "1",
+            &[
+                File("dir/a"),
+                File("dir/sub/b"),
+                File("dir-x"),
+                File("gone/a"),
+                File("hidden/a"),
+                File("tree/a"),
+                Link("link", "dir"),
+            ],
+        ),
+        store.commit(linked, &SEAL).unwrap(),
+        layer(
+            &store,
+            "three",
+            &[
+                Whiteout("gone"),
+                Opaque("hidden"),
+                File("hidden/new"),
+                File("tree"),
+                File("link/now-a-directory"),
+                File("links/a"),
+                File("dir/a"),
+            ],
+        ),
+    ];
+    let merged = crate::Merged::new(&layers).unwrap();
+    let mut tar = Vec::new();
+    let size = merged.write_tar(&mut tar).unwrap();
+    assert_eq!(size, tar.len() as u64);
+    expect_test::expect![[r#"
+        dir/ dir 755 +0
+        dir-x file 1 644 +0
+        dir/a file 5 644 +0
+        dir/sub/ dir 755 +0
+        dir/sub/b file 1 644 +0
+        hidden/ dir 755 +0
+        hidden/new file 5 644 +0
+        keep/ dir 755 +0
+        keep/x file 1 644 +0
+        link/ dir 755 +0
+        link/now-a-directory file 5 644 +0
+        links/ dir 755 +0
+        links/a file 5 644 +0
+        links/b file 3 644 +0
+        links/c = links/b 644 +0
+        tree file 5 644 +0
+    "#]]
+    .assert_eq(&super::list(&tar));
+    // The tar is a layer that alone makes the same tree.
+    let flat = store.import_layer(&mut tar.as_slice(), None).unwrap();
+    let mut again = Vec::new();
+    crate::Merged::new(&[flat]).unwrap().write_tar(&mut again).unwrap();
+    assert!(tar == again);
+    let paths = |layers: &[Layer]| -> Vec<String> {
+        let entries = Snapshot::new(layers).unwrap().walk(b"/").unwrap();
+        let mut paths: Vec<String> = entries.iter().map(|entry| entry.path.to_string()).collect();
+        paths.sort();
+        paths
+    };
+    let listed: Vec<String> =
+        merged.entries().map(|entry| String::from_utf8_lossy(entry.path).into_owned()).collect();
+    assert_eq!(paths(&layers), listed);
+}

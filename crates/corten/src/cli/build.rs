@@ -4,7 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Directory whose files the Dockerfile may copy
+    /// Directory whose files the Dockerfile may copy, `-` for a tar or a Dockerfile on standard input,
+    /// or the URL of a git repository, a tar or a Dockerfile
     #[arg(value_name = "PATH")]
     pub context: PathBuf,
     /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
@@ -22,17 +23,29 @@ pub(crate) struct BuildArgs {
     /// Add a label, `name=value`
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
-    /// Add an annotation to the manifest, `name=value`
+    /// Where the result goes: `type=image`, `oci`, `docker`, `local` or `tar` with `dest=PATH`, or a
+    /// directory alone; may be given several times [default: the store]
+    #[arg(short, long = "output", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
+    pub outputs: Vec<String>,
+    /// Write the digests of the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Add an annotation, `name=value`, to the manifest or, as `manifest-descriptor:name=value`, to
+    /// its entry in an index
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub annotations: Vec<String>,
     /// Do every step again
     #[arg(long)]
     pub no_cache: bool,
+    /// Do every step of this stage again; may be given several times
+    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
     /// Platform to build for; this version builds for the host's
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Another directory or image that `COPY --from=NAME` and `FROM NAME` may use
-    #[arg(long = "build-context", value_name = "NAME=DIR|IMAGE")]
+    /// Another directory, URL (git or HTTP), `docker-image://IMAGE`,
+    /// `oci-layout://DIR[:TAG]` or `target:STAGE` that `COPY --from=NAME` and `FROM NAME` may use
+    #[arg(long = "build-context", value_name = "NAME=DIR|URL|IMAGE")]
     pub build_contexts: Vec<String>,
     /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SPEC")]
@@ -61,12 +74,21 @@ pub(crate) struct BuildArgs {
     /// Print the plan and build nothing
     #[arg(long)]
     pub plan: bool,
+    /// Check the Dockerfile and build nothing; the same as `--call check`
+    #[arg(long, conflicts_with_all = ["plan", "verify", "call"])]
+    pub check: bool,
+    /// What to do with the Dockerfile: build, check, outline or targets; `,format=json` for JSON
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["plan", "verify"])]
+    pub call: Option<String>,
     /// Build twice, the second time without the cache, and explain every difference
     #[arg(long, conflicts_with = "plan")]
     pub verify: bool,
-    /// Accepted for Docker's sake: the image is always in the store
+    /// Put the image into the store, besides the outputs
     #[arg(long, hide = true)]
     pub load: bool,
+    /// Answered with what to do instead
+    #[arg(long, hide = true)]
+    pub push: bool,
     /// Accepted for Docker's sake: bases are taken from the store or made
     #[arg(long, hide = true)]
     pub pull: bool,

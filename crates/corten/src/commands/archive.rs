@@ -9,6 +9,7 @@ use corten_store::{Image, Store};
 
 use super::Context;
 use super::images::find;
+use crate::bases::GOLDEN;
 use crate::cli::{LoadArgs, SaveArgs, SaveFormat};
 use crate::error::CliError;
 
@@ -101,6 +102,7 @@ impl Drop for Partial {
 pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     let options = LoadOptions::new(Platform::host());
+    let known = store.references()?;
     let loaded = match &arguments.input {
         Some(path) if path.is_dir() => archive::load_directory(&store, path, &options)?,
         Some(path) => archive::load(&store, &mut corten_sys::file::open(path)?, &options)?,
@@ -117,6 +119,15 @@ pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, 
     store.settle()?;
     for named in &loaded {
         for reference in &named.references {
+            let moved = known
+                .iter()
+                .any(|tagged| tagged.reference == *reference && tagged.image != named.image.id);
+            if moved && reference.registry() == GOLDEN {
+                context.ui.warning(&format!(
+                    "`{}` is now what the archive has, no longer what was made here",
+                    reference.familiar()
+                ));
+            }
             context.ui.line(&format!("Loaded image: {}", reference.familiar()));
         }
         if named.references.is_empty() {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use corten_build::output::Request;
+use corten_build::remote::OpenedContext;
 use corten_build::{
-    BuildError, BuildOptions, Context as BuildContext, DockerfileText, NamedContext,
-    RuntimeExecutor, Secret,
+    BuildError, BuildOptions, Context as BuildContext, DockerfileText, RuntimeExecutor, Secret,
 };
 use corten_diag::{SourceFile, render};
 use corten_oci::platform::Platform;
@@ -17,7 +18,7 @@ use corten_runtime::{Network, options};
 use corten_store::Image;
 use corten_sys::clock::{Clock, SystemClock};
 
-use super::Context;
+use super::{Context, checks, outputs, sources};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
 use crate::error::CliError;
@@ -25,7 +26,13 @@ use crate::ui::{self, Progress};
 
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
-    let options = settle(context, arguments)?;
+    // What was unpacked or fetched is there until the build has ended.
+    let opened = sources::open(context, arguments)?;
+    let options = settle(context, arguments, &opened)?;
+    if let Some(call) = checks::Call::of(arguments)? {
+        return checks::answer(context, &options, call);
+    }
+    let outputs = outputs::request(arguments, &options)?;
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
         &context.ui,
@@ -43,35 +50,54 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         context.ui.data(&graph.to_string());
         return Ok(ExitCode::SUCCESS);
     }
+    checks::gate(context, &options, &store)?;
     let executor = RuntimeExecutor::new(&progress);
-    let build = |options: &BuildOptions| {
-        let built = corten_build::build(options, &store, &resolver, &executor, &progress);
+    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    if built.is_err() {
         progress.finish();
-        built.map_err(|error| failed(context, error))
-    };
-    let image = build(&options)?;
-    if let Some(path) = &arguments.iidfile {
-        corten_sys::file::write_atomic(path, image.id.to_string().as_bytes(), 0o644)?;
     }
+    let target = built.map_err(|error| failed(context, error))?;
+    let written = outputs::write(&store, &target, &outputs, &progress);
+    progress.finish();
+    let Some(written) = written? else { return Ok(ExitCode::SUCCESS) };
+    outputs::record(arguments, &target, &written)?;
     let elapsed = SystemClock.monotonic().saturating_sub(started);
-    report(context, arguments, &options.tags, &image, elapsed);
-    if arguments.verify {
-        let again = BuildOptions { no_cache: true, tags: Vec::new(), ..options };
-        return super::verify::report(context, &store, &image, &build(&again)?);
+    let image = written.iter().find_map(|written| written.image.as_ref());
+    match image {
+        Some(image) => report(context, arguments, &outputs, image, elapsed),
+        None => outputs::report(context, arguments, &outputs, &target, elapsed),
+    }
+    outputs::report_files(context, arguments, &written);
+    checks::in_passing(context, arguments, &options, &store, &progress)?;
+    if let (true, Some(image)) = (arguments.verify, image) {
+        // The same image again keeps the annotations of the last time.
+        let annotations = image.annotations.clone();
+        let again = BuildOptions { no_cache: true, tags: Vec::new(), annotations, ..options };
+        let built = corten_build::build(&again, &store, &resolver, &executor, &progress);
+        progress.finish();
+        let second = built.map_err(|error| failed(context, error))?;
+        return super::verify::report(context, &store, image, &second);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Flags, environment and files to options; nothing of the build has started yet.
-fn settle(context: &Context, arguments: &BuildArgs) -> Result<BuildOptions, CliError> {
-    let directory = &arguments.context;
-    let mut options =
-        BuildOptions::new(BuildContext::Directory(directory.clone()), dockerfile(arguments)?);
+fn settle(
+    context: &Context,
+    arguments: &BuildArgs,
+    opened: &sources::Opened,
+) -> Result<BuildOptions, CliError> {
+    let files = match &opened.context {
+        Some(opened) => opened.context(),
+        None => BuildContext::Directory(arguments.context.clone()),
+    };
+    let mut options = BuildOptions::new(files, dockerfile(arguments, opened.context.as_ref())?);
+    options.remotes = crate::fetch::remotes(&context.settings);
     let environment = &context.settings.environment;
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
+    options.no_cache_filter.clone_from(&arguments.no_cache_filter);
     options.labels = pairs("label", &arguments.labels)?;
-    options.annotations = pairs("annotation", &arguments.annotations)?;
     for tag in &arguments.tags {
         options.tags.push(tag.parse::<Reference>()?);
     }
@@ -91,7 +117,7 @@ fn settle(context: &Context, arguments: &BuildArgs) -> Result<BuildOptions, CliE
     options.platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     options.epoch = environment.get("SOURCE_DATE_EPOCH").map(epoch).transpose()?;
     for text in &arguments.build_contexts {
-        let (name, value) = named_context(text)?;
+        let (name, value) = opened.named(text)?;
         options.contexts.insert(name, value);
     }
     for text in &arguments.secrets {
@@ -144,11 +170,18 @@ fn run_options(
 }
 
 /// Reads the Dockerfile: `--file`, standard input for `-`, or the context's own.
-fn dockerfile(arguments: &BuildArgs) -> Result<DockerfileText, CliError> {
+fn dockerfile(
+    arguments: &BuildArgs,
+    opened: Option<&OpenedContext>,
+) -> Result<DockerfileText, CliError> {
     let not_read = |error: BuildError| {
         let hint = error.hint();
         CliError::new(error).hint(hint)
     };
+    let is_stream = arguments.file.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    if let Some(opened) = opened.filter(|_| !is_stream) {
+        return sources::told(opened.dockerfile(arguments.file.as_deref()));
+    }
     match &arguments.file {
         Some(path) if path.as_os_str() == "-" => {
             let mut bytes = Vec::new();
@@ -166,7 +199,8 @@ fn dockerfile(arguments: &BuildArgs) -> Result<DockerfileText, CliError> {
         }
         Some(path) => DockerfileText::read(path).map_err(not_read),
         None => {
-            corten_sys::file::metadata(&arguments.context).map_err(|source| {
+            // A file, such as a tar, is told from a directory without a Dockerfile.
+            corten_sys::beneath::Dir::open(&arguments.context).map_err(|source| {
                 not_read(BuildError::NoContext { path: arguments.context.clone(), source })
             })?;
             DockerfileText::read(&tidy(&arguments.context).join("Dockerfile")).map_err(not_read)
@@ -197,28 +231,6 @@ fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliEr
         pairs.insert(name.to_owned(), value.to_owned());
     }
     Ok(pairs)
-}
-
-/// `name=DIR` or `name=docker-image://REFERENCE`.
-fn named_context(text: &str) -> Result<(String, NamedContext), CliError> {
-    let form = || {
-        CliError::new(format!("`--build-context {text}` is not `NAME=DIR|docker-image://IMAGE`"))
-            .hint("for example `--build-context models=../models`".to_owned())
-    };
-    let (name, value) = text.split_once('=').ok_or_else(form)?;
-    if name.is_empty() || value.is_empty() {
-        return Err(form());
-    }
-    if let Some(image) = value.strip_prefix("docker-image://") {
-        return Ok((name.to_owned(), NamedContext::Image(image.parse()?)));
-    }
-    if value.contains("://") {
-        return Err(CliError::new(format!(
-            "`--build-context {text}`: this version takes directories and images"
-        )));
-    }
-    corten_sys::file::metadata(Path::new(value))?;
-    Ok((name.to_owned(), NamedContext::Directory(PathBuf::from(value))))
 }
 
 /// `id=ID[,src=FILE|,env=NAME]`; an ID alone names a variable, then a file.
@@ -259,7 +271,7 @@ fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
 }
 
 /// Shows what is wrong with the Dockerfile at its place; other errors go their usual way.
-fn failed(context: &Context, error: BuildError) -> CliError {
+pub(super) fn failed(context: &Context, error: BuildError) -> CliError {
     let hint = error.hint();
     if let Some(diagnosed) = error.diagnosed() {
         for diagnostic in &diagnosed.diagnostics {
@@ -276,15 +288,15 @@ fn failed(context: &Context, error: BuildError) -> CliError {
 fn report(
     context: &Context,
     arguments: &BuildArgs,
-    tags: &[Reference],
+    outputs: &Request,
     image: &Image,
     elapsed: Duration,
 ) {
     if arguments.quiet {
-        context.ui.line(&image.id.to_string());
+        outputs::print_id(context, outputs, &image.id);
         return;
     }
-    let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+    let names: Vec<String> = outputs::stored_names(outputs).map(Reference::familiar).collect();
     let shown = if names.is_empty() { image.id.0.short() } else { names.join(", ") };
     context.ui.done(
         "built",
@@ -302,18 +314,6 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_context_is_a_directory_or_an_image() {
-        assert!(matches!(
-            named_context("base=docker-image://python:3.11"),
-            Ok((name, NamedContext::Image(_))) if name == "base"
-        ));
-        assert!(matches!(named_context("d=/"), Ok((_, NamedContext::Directory(_)))));
-        for text in ["d", "=x", "d=", "d=https://a/b", "d=/no/such/directory"] {
-            assert!(named_context(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn an_epoch_is_a_number_of_seconds() {

@@ -3,13 +3,16 @@
 mod archive;
 mod base;
 mod build;
+mod checks;
 mod history;
 mod images;
 mod inspect;
+mod outputs;
 mod ps;
 mod rm;
 mod rmi;
 mod run;
+mod sources;
 mod system;
 mod tag;
 mod verify;

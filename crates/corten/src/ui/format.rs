@@ -4,7 +4,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::template::{Template, TemplateError};
-use super::{Ui, table};
+use super::{Ui, printable_line, table};
 
 /// What `--format` asked for.
 #[derive(Debug)]
@@ -81,7 +81,9 @@ pub(crate) fn print_rows(
             let header: Vec<String> = columns.iter().map(|pair| pair.0.to_owned()).collect();
             let cells: Vec<Vec<String>> = rows
                 .iter()
-                .map(|row| columns.iter().map(|pair| plain(&row[pair.1])).collect())
+                .map(|row| {
+                    columns.iter().map(|pair| printable_line(&plain(&row[pair.1]))).collect()
+                })
                 .collect();
             ui.data(&table::layout(&header, &cells));
         }

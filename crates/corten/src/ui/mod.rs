@@ -2,6 +2,7 @@
 
 mod format;
 mod human;
+mod printable;
 mod progress;
 mod table;
 mod template;
@@ -10,7 +11,9 @@ use std::io::{IsTerminal, Write};
 
 pub(crate) use format::{Format, FormatError, plain, print_rows};
 pub(crate) use human::{age, bytes, bytes_binary, duration};
+pub(crate) use printable::{printable, printable_line};
 pub(crate) use progress::Progress;
+pub(crate) use table::layout;
 
 use crate::cli::ColorChoice;
 use crate::settings::Environment;
@@ -97,18 +100,19 @@ impl Ui {
 
     /// One line that says that something changed, in green where there is colour.
     pub(crate) fn done(&self, verb: &str, text: &str) {
-        self.talk(&format!("{} {text}\n", self.paint(Color::Green, verb)));
+        self.talk(&format!("{} {}\n", self.paint(Color::Green, verb), printable(text)));
     }
 
     pub(crate) fn warning(&self, text: &str) {
-        self.talk(&format!("{}: {text}\n", self.paint(Color::Yellow, "warning")));
+        self.talk(&format!("{}: {}\n", self.paint(Color::Yellow, "warning"), printable(text)));
     }
 
     pub(crate) fn note(&self, text: &str) {
-        self.talk(&format!("{}: {text}\n", self.paint(Color::Cyan, "note")));
+        self.talk(&format!("{}: {}\n", self.paint(Color::Cyan, "note"), printable(text)));
     }
 
     pub(crate) fn hint(&self, text: &str) {
+        let text = printable(text);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         self.talk(&format!("{}: {first}\n", self.paint(Color::Cyan, "hint")));
@@ -119,13 +123,14 @@ impl Ui {
 
     /// Prints an error with everything that caused it, and the hints last.
     pub(crate) fn error(&self, error: &dyn std::error::Error, hints: &[String]) {
-        self.talk(&format!("{}: {error}\n", self.paint(Color::Red, "error")));
+        let message = printable(&error.to_string());
+        self.talk(&format!("{}: {message}\n", self.paint(Color::Red, "error")));
         let mut printed = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
             if text != printed {
-                self.talk(&format!("  caused by: {text}\n"));
+                self.talk(&format!("  caused by: {}\n", printable(&text)));
                 printed = text;
             }
             source = cause.source();

@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod archives;
+mod checks;
 mod images;
+mod outputs;
 mod privileged;
+mod sources;
 mod usage;
 mod world;

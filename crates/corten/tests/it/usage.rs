@@ -446,7 +446,7 @@ fn builds_without_a_context_or_a_dockerfile() {
         --- stdout
         --- stderr
         error: the build context `nowhere` is no directory
-          caused by: failed to inspect `nowhere`
+          caused by: failed to open `nowhere`
           caused by: No such file or directory (os error 2)
         hint: give the directory that holds the files to copy
     "#]],

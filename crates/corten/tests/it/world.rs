@@ -3,8 +3,10 @@
 use corten_testkit::{TestContext, rootfs};
 
 /// The programs that containers of tests start.
-const PROGRAMS: [&str; 10] =
-    ["cat", "env", "head", "id", "ls", "pwd", "sleep", "tail", "touch", "true"];
+const PROGRAMS: [&str; 17] = [
+    "cat", "chmod", "chown", "env", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mv", "pwd", "rm",
+    "sleep", "tail", "touch", "true",
+];
 
 /// A context whose work directory has `base/`: a Dockerfile and a small root file system.
 pub(crate) fn with_root_files() -> TestContext {

@@ -293,6 +293,30 @@ fn a_layer_that_expands_too_much_is_refused() {
 }
 
 #[test]
+fn a_list_that_names_one_large_document_very_often_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let mut large = config(&[]);
+    large.config.labels.insert("large".to_owned(), "x".repeat(3 << 20));
+    let large = json::canonical(&large);
+    let one = r#"{"Config":"c.json","RepoTags":null,"Layers":[]}"#;
+    let docker = |count: usize| {
+        let manifest = format!("[{}]", vec![one; count].join(","));
+        let file = |bytes: &[u8]| corten_oci::tar::EntryKind::File { size: bytes.len() as u64 };
+        TarBuilder::default()
+            .entry("c.json", &super::meta(), &file(&large), &large)
+            .entry("manifest.json", &super::meta(), &file(manifest.as_bytes()), manifest.as_bytes())
+            .finish()
+    };
+    assert_eq!(load_from(&Scratch::new(), &docker(2)).unwrap().len(), 2);
+    let scratch = Scratch::new();
+    let error = load_from(&scratch, &docker(100)).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error:?}");
+    assert_eq!(scratch.store().images().unwrap(), []);
+}
+
+#[test]
 fn links_in_old_docker_archives_are_followed() {
     if !is_root() {
         return;

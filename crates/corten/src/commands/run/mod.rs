@@ -110,8 +110,12 @@ fn finish(
     };
     if let Some(oom) = &outcome.oom {
         let of = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), ui::bytes_binary);
+        let whom = match outcome.exit {
+            Exit::Signal(libc::SIGKILL) => "killed",
+            _ => "a process of the container was killed",
+        };
         context.ui.status(&format!(
-            "killed: out of memory at {} (limit {})",
+            "{whom}: out of memory at {} (limit {})",
             of(oom.peak_bytes),
             of(oom.limit_bytes)
         ));

@@ -45,57 +45,57 @@ fn a_step_is_done_once() {
     context.write("app/main", "one\n");
     context.write(
         "app/Dockerfile",
-        "FROM base\nRUN echo slow >/made\nWORKDIR /srv\nCOPY main .\nUSER app\nCMD cat main\n",
+        "FROM base\nRUN echo slow >/made\nWORKDIR /srv\nCOPY main .\nUSER app\nCMD [\"cat\", \"main\"]\n",
     );
     let build = ["build", "--network", "none", "-t", "app", "app"];
     context.check(
         &build,
         &expect![[r#"
-        exit: 0
-        --- stdout
-        --- stderr
-        #1 [1/3] RUN echo slow >/made
-        #1 DONE [DURATION]
-        #2 [2/3] WORKDIR /srv
-        #2 DONE [DURATION]
-        #3 [3/3] COPY main .
-        #3 DONE [DURATION]
-        built app:latest  [ID]  3.75MB  [DURATION]
-        hint: `corten run --rm app:latest` runs it
-    "#]],
+            exit: 0
+            --- stdout
+            --- stderr
+            #1 [1/3] RUN echo slow >/made
+            #1 DONE [DURATION]
+            #2 [2/3] WORKDIR /srv
+            #2 DONE [DURATION]
+            #3 [3/3] COPY main .
+            #3 DONE [DURATION]
+            built app:latest  [ID]  [SIZE]  [DURATION]
+            hint: `corten run --rm app:latest` runs it
+        "#]],
     );
     context.check(
         &build,
         &expect![[r#"
-        exit: 0
-        --- stdout
-        --- stderr
-        #1 [1/3] RUN echo slow >/made
-        #1 CACHED
-        #2 [2/3] WORKDIR /srv
-        #2 CACHED
-        #3 [3/3] COPY main .
-        #3 CACHED
-        built app:latest  [ID]  3.75MB  [DURATION]
-        hint: `corten run --rm app:latest` runs it
-    "#]],
+            exit: 0
+            --- stdout
+            --- stderr
+            #1 [1/3] RUN echo slow >/made
+            #1 CACHED
+            #2 [2/3] WORKDIR /srv
+            #2 CACHED
+            #3 [3/3] COPY main .
+            #3 CACHED
+            built app:latest  [ID]  [SIZE]  [DURATION]
+            hint: `corten run --rm app:latest` runs it
+        "#]],
     );
     context.write("app/main", "two\n");
     context.check(
         &build,
         &expect![[r#"
-        exit: 0
-        --- stdout
-        --- stderr
-        #1 [1/3] RUN echo slow >/made
-        #1 CACHED
-        #2 [2/3] WORKDIR /srv
-        #2 CACHED
-        #3 [3/3] COPY main .
-        #3 DONE [DURATION]
-        built app:latest  [ID]  3.75MB  [DURATION]
-        hint: `corten run --rm app:latest` runs it
-    "#]],
+            exit: 0
+            --- stdout
+            --- stderr
+            #1 [1/3] RUN echo slow >/made
+            #1 CACHED
+            #2 [2/3] WORKDIR /srv
+            #2 CACHED
+            #3 [3/3] COPY main .
+            #3 DONE [DURATION]
+            built app:latest  [ID]  [SIZE]  [DURATION]
+            hint: `corten run --rm app:latest` runs it
+        "#]],
     );
     context.check(
         &["run", "--rm", "--network=none", "app"],
@@ -123,14 +123,17 @@ fn a_build_can_be_verified() {
     let context = with_base();
     context.write("Dockerfile", "FROM base\nRUN echo same >/file\n");
     let build = ["build", "--progress=quiet", "--network=none", "--verify", "."];
-    context.check(&build, &expect![[r#"
-        exit: 0
-        --- stdout
-        --- stderr
-        built [ID]  [ID]  3.75MB  [DURATION]
-        hint: `corten run --rm [ID]` runs it
-        verified two builds gave the same image sha256:[DIGEST]
-    "#]]);
+    context.check(
+        &build,
+        &expect![[r#"
+            exit: 0
+            --- stdout
+            --- stderr
+            built [ID]  [ID]  [SIZE]  [DURATION]
+            hint: `corten run --rm [ID]` runs it
+            verified two builds gave the same image sha256:[DIGEST]
+        "#]],
+    );
     context.write(
         "Dockerfile",
         "FROM base\nRUN echo same >/same; cat /proc/sys/kernel/random/uuid >/id; head -c 99 /dev/urandom >/x.pyc\n",
@@ -146,7 +149,7 @@ fn a_build_can_be_verified() {
           /x.pyc: other content of the same size (99 bytes)
               byte code holds the time of its source: set PYTHONDONTWRITEBYTECODE=1
         --- stderr
-        built [ID]  [ID]  3.75MB  [DURATION]
+        built [ID]  [ID]  [SIZE]  [DURATION]
         hint: `corten run --rm [ID]` runs it
         error: two builds gave different images: 1 layer differs
         hint: pin versions, and remove in the same step what holds a time

@@ -1,6 +1,8 @@
 //! Containers and RUN steps on the real kernel, by the program's own command line.
 
 mod build;
+mod conformance;
 mod interrupted;
+mod outputs;
 mod rootless;
 mod run;

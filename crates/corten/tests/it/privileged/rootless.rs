@@ -32,17 +32,17 @@ fn a_user_with_one_id_builds_and_runs() {
     context.check(
         &["build", "--network=none", "-t", "app", "."],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        --- stderr
-        warning: only one user id is available: `/etc/subuid` gives your user no range of ids
-        hint: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "$USER"`
-        #1 [1/1] RUN id && touch /made
-        #1 [ELAPSED] uid=0(root) gid=0(root) groups=0(root)
-        #1 DONE [DURATION]
-        built app:latest  [ID]  3.75MB  [DURATION]
-        hint: `corten run --rm app:latest` runs it
-    "#]],
+            exit: 0
+            --- stdout
+            --- stderr
+            warning: only one user id is available: `/etc/subuid` gives your user no range of ids
+            hint: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "$USER"`
+            #1 [1/1] RUN id && touch /made
+            #1 [ELAPSED] uid=0(root) gid=0(root) groups=0(root)
+            #1 DONE [DURATION]
+            built app:latest  [ID]  [SIZE]  [DURATION]
+            hint: `corten run --rm app:latest` runs it
+        "#]],
     );
     context.check(
         &[

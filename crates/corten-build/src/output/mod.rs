@@ -1,0 +1,20 @@
+//! Where the result of a build goes: into the store, or to files.
+//!
+//! `spec` and `annotation` parse what was asked for and touch nothing; `check` looks at the
+//! destinations before the build begins; `write` carries out. The same build gives the same bytes of
+//! every archive. A file has its name when it is complete; a directory is copied over, never
+//! followed out of and nothing in it is deleted.
+
+mod annotation;
+mod local;
+mod metadata;
+mod spec;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use annotation::{Annotation, Subject};
+pub use metadata::metadata;
+pub use spec::{ArchiveOutput, Destination, ImageOutput, Output, SpecError, parse_all};
+pub use write::{OutputError, Request, Written, check, write};

@@ -1,0 +1,336 @@
+//! An image that need not be in the store, as files: its layers are, and may be compressed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use corten_oci::digest::{Digest, HashingWriter};
+use corten_oci::image::{Descriptor, Index, Manifest, media_type};
+use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_oci::tar::TarError;
+use corten_oci::{json, limits};
+use corten_sys::beneath::{Dir, Resolve, Root};
+use corten_sys::error::IoError;
+use corten_sys::file;
+use corten_sys::pending::PendingFile;
+use flate2::write::GzEncoder;
+use rayon::prelude::*;
+
+use super::save::{self, Content};
+use super::{
+    ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, DOCKER_MANIFEST, DockerImage, OCI_INDEX,
+    OCI_LAYOUT, OciLayout, blob_path,
+};
+use crate::error::StoreError;
+use crate::layer::Layer;
+use crate::staging::Staging;
+use crate::store::Store;
+
+/// What is written at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// How layers are compressed; the same layer and level give the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: the digest of a layer is its `DiffID`.
+    Uncompressed,
+    /// By gzip, level 0 to 9.
+    Gzip {
+        /// How hard it tries.
+        level: u32,
+    },
+    /// By zstd, level 1 to 22.
+    Zstd {
+        /// How hard it tries.
+        level: i32,
+    },
+}
+
+/// What kind of archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An OCI layout.
+    Oci,
+    /// An OCI layout whose manifest has Docker's media types.
+    OciWithDockerTypes,
+    /// What `docker load` of any age reads; its layers are not compressed.
+    Docker,
+}
+
+/// An image to be written.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The kind of archive.
+    pub form: Form,
+    /// The bytes of the configuration, whose digest is the image's ID.
+    pub config: Vec<u8>,
+    /// The layers, the bottom first.
+    pub layers: Vec<Layer>,
+    /// What the image is for.
+    pub platform: Platform,
+    /// Its names in the archive.
+    pub references: Vec<Reference>,
+    /// The annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The annotations of the manifest's descriptor.
+    pub descriptor_annotations: BTreeMap<String, String>,
+    /// How layers are compressed.
+    pub compression: Compression,
+}
+
+/// An archive that is ready to be written.
+#[expect(missing_debug_implementations, reason = "what it holds is as large as an image")]
+pub struct Prepared<'a> {
+    store: &'a Store,
+    files: BTreeMap<String, Content>,
+    descriptor: Descriptor,
+    /// The entries of the index: the descriptor once for each name.
+    entries: Vec<Descriptor>,
+    /// Holds the compressed layers.
+    _spool: Option<Staging>,
+}
+
+/// A layer as it lies in the archive.
+struct Packed {
+    digest: Digest,
+    size: u64,
+    content: Content,
+}
+
+/// Compresses the layers and makes the documents.
+pub fn prepare<'a>(store: &'a Store, bundle: &Bundle) -> Result<Prepared<'a>, StoreError> {
+    store.run(|_| {
+        let spool = match bundle.compression {
+            Compression::Uncompressed => None,
+            Compression::Gzip { .. } | Compression::Zstd { .. } => Some(store.stage()?),
+        };
+        let packed: Result<Vec<Packed>, StoreError> = bundle
+            .layers
+            .par_iter()
+            .enumerate()
+            .map(|(index, layer)| match &spool {
+                None => Ok(plain(layer)),
+                Some(spool) => {
+                    let path = spool.work().join(index.to_string());
+                    compress(store, layer, bundle.compression, &path)
+                }
+            })
+            .collect();
+        let (descriptor, manifest, mut files) = documents(bundle, packed?);
+        let entries = entries(bundle, &descriptor);
+        if bundle.form == Form::Docker {
+            files = docker_files(bundle);
+        } else {
+            files.insert(blob_path(&descriptor.digest), Content::Bytes(manifest));
+            let layout = OciLayout { image_layout_version: "1.0.0".to_owned() };
+            files.insert(OCI_LAYOUT.to_owned(), Content::Bytes(json::canonical(&layout)));
+        }
+        Ok(Prepared { store, files, descriptor, entries, _spool: spool })
+    })
+}
+
+impl Prepared<'_> {
+    /// Returns the descriptor of the manifest.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Writes the archive as a tar.
+    pub fn write(mut self, out: &mut dyn Write) -> Result<(), StoreError> {
+        if self.files.contains_key(OCI_LAYOUT) {
+            let index = json::canonical(&Index::new(std::mem::take(&mut self.entries)));
+            self.files.insert(OCI_INDEX.to_owned(), Content::Bytes(index));
+        }
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+        save::write(self.store, &self.files, &mut out)
+    }
+
+    /// Writes the archive into a directory that exists. An OCI layout that is there already keeps
+    /// its other images.
+    pub fn write_directory(self, path: &Path) -> Result<(), StoreError> {
+        let root = Root::open(path)?;
+        let mut index =
+            match file::absent_is_none(root.open_file(Path::new(OCI_INDEX), Resolve::NoLinks))? {
+                None => Index::new(Vec::new()),
+                Some(found) => {
+                    let shown = path.join(OCI_INDEX);
+                    let limit = limits::MANIFEST_BYTES_MAX;
+                    let bytes = file::read_file_limited(&found, &shown, limit)?;
+                    Index::parse(&bytes).map_err(|source| StoreError::ArchiveImage {
+                        name: shown.display().to_string(),
+                        source,
+                    })?
+                }
+            };
+        for (name, content) in &self.files {
+            let name = Path::new(name);
+            if let Some(parent) = name.parent() {
+                root.create_dirs(parent, 0o755, Resolve::NoLinks)?;
+            }
+            let (dir, name) = root.parent(name, Resolve::NoLinks)?;
+            self.write_file(&dir, name, content)?;
+        }
+        let name = |entry: &Descriptor| {
+            entry
+                .annotations
+                .get(ANNOTATION_IMAGE_NAME)
+                .or(entry.annotations.get(ANNOTATION_REF_NAME))
+                .cloned()
+        };
+        index.manifests.retain(|old| {
+            !self.entries.iter().any(|new| {
+                name(old) == name(new) && (name(new).is_some() || old.digest == new.digest)
+            })
+        });
+        index.manifests.extend(self.entries.iter().cloned());
+        // The last: who reads meanwhile sees the old images or all of the new ones.
+        let index = Content::Bytes(json::canonical(&index));
+        self.write_file(root.dir(), OCI_INDEX.as_ref(), &index)
+    }
+
+    fn write_file(
+        &self,
+        dir: &Dir,
+        name: &std::ffi::OsStr,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let pending = PendingFile::create(dir, name, 0o644)?;
+        match content {
+            Content::Bytes(bytes) => file::write_all(pending.file(), &pending.path(), bytes)?,
+            Content::Layer(layer) => {
+                let mut out = BufWriter::with_capacity(BUFFER_BYTES, pending.file());
+                let written = self.store.write_layer_tar(layer, &mut out);
+                written.map_err(|error| located(error, &pending.path()))?;
+                out.flush().map_err(|source| IoError::new("write", pending.path(), source))?;
+            }
+            Content::Spooled { path, .. } => {
+                file::copy(&file::open(path)?, pending.file(), &pending.path())?;
+            }
+        }
+        Ok(pending.publish()?)
+    }
+}
+
+fn plain(layer: &Layer) -> Packed {
+    let content = Content::Layer(layer.clone());
+    Packed { digest: layer.diff_id.0, size: layer.tar_bytes, content }
+}
+
+/// Writes a compressed layer to a file, since its digest and its size come before it.
+fn compress(
+    store: &Store,
+    layer: &Layer,
+    compression: Compression,
+    path: &Path,
+) -> Result<Packed, StoreError> {
+    let wrong = |source: io::Error| StoreError::Io(IoError::new("write", path, source));
+    let file = file::create_new(path, 0o600)?;
+    let out = HashingWriter::new(BufWriter::with_capacity(BUFFER_BYTES, file));
+    let fill = |encoder: &mut dyn Write| {
+        let mut encoder = BufWriter::with_capacity(BUFFER_BYTES, encoder);
+        store.write_layer_tar(layer, &mut encoder).map_err(|error| located(error, path))?;
+        encoder.flush().map_err(wrong)
+    };
+    let out: HashingWriter<BufWriter<File>> = match compression {
+        Compression::Uncompressed => return Ok(plain(layer)),
+        Compression::Gzip { level } => {
+            // Neither a time nor a name is in its header.
+            let mut encoder = GzEncoder::new(out, flate2::Compression::new(level.min(9)));
+            fill(&mut encoder)?;
+            encoder.finish().map_err(wrong)?
+        }
+        Compression::Zstd { level } => {
+            let mut encoder = zstd::Encoder::new(out, level).map_err(wrong)?;
+            fill(&mut encoder)?;
+            encoder.finish().map_err(wrong)?
+        }
+    };
+    let (digest, size, mut out) = out.finish();
+    out.flush().map_err(wrong)?;
+    Ok(Packed { digest, size, content: Content::Spooled { path: path.to_owned(), size } })
+}
+
+/// Gives a failure to write the path that was written to.
+fn located(error: StoreError, path: &Path) -> StoreError {
+    match error {
+        StoreError::Tar(TarError::Write(source)) | StoreError::Sink(source) => {
+            StoreError::Io(IoError::new("write", path, source))
+        }
+        other => other,
+    }
+}
+
+/// The descriptor of the manifest, the manifest, and the blobs that it names.
+fn documents(
+    bundle: &Bundle,
+    packed: Vec<Packed>,
+) -> (Descriptor, Vec<u8>, BTreeMap<String, Content>) {
+    let is_docker = bundle.form == Form::OciWithDockerTypes;
+    let layer_type = match (bundle.compression, is_docker) {
+        (Compression::Uncompressed, false) => media_type::LAYER,
+        (Compression::Uncompressed, true) => media_type::DOCKER_LAYER,
+        (Compression::Gzip { .. }, false) => media_type::LAYER_GZIP,
+        (Compression::Gzip { .. }, true) => media_type::DOCKER_LAYER_GZIP,
+        (Compression::Zstd { .. }, _) => media_type::LAYER_ZSTD,
+    };
+    let config = Digest::of(&bundle.config);
+    let mut files = BTreeMap::new();
+    files.insert(blob_path(&config), Content::Bytes(bundle.config.clone()));
+    let mut layers = Vec::new();
+    for Packed { digest, size, content } in packed {
+        layers.push(Descriptor::new(layer_type, digest, size));
+        files.insert(blob_path(&digest), content);
+    }
+    let (config_type, manifest_type) = if is_docker {
+        (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST)
+    } else {
+        (media_type::CONFIG, media_type::MANIFEST)
+    };
+    let config = Descriptor::new(config_type, config, bundle.config.len() as u64);
+    let manifest = Manifest {
+        media_type: Some(manifest_type.to_owned()),
+        annotations: bundle.annotations.clone(),
+        ..Manifest::new(config, layers)
+    };
+    let manifest = json::canonical(&manifest);
+    let digest = Digest::of(&manifest);
+    let descriptor = Descriptor {
+        annotations: bundle.descriptor_annotations.clone(),
+        platform: Some(bundle.platform.clone()),
+        ..Descriptor::new(manifest_type, digest, manifest.len() as u64)
+    };
+    (descriptor, manifest, files)
+}
+
+fn entries(bundle: &Bundle, descriptor: &Descriptor) -> Vec<Descriptor> {
+    let mut entries = Vec::new();
+    for reference in &bundle.references {
+        let mut entry = descriptor.clone();
+        let tag = reference.tag().unwrap_or_default().to_owned();
+        entry.annotations.insert(ANNOTATION_IMAGE_NAME.to_owned(), reference.to_string());
+        entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), tag);
+        entries.push(entry);
+    }
+    if entries.is_empty() {
+        entries.push(descriptor.clone());
+    }
+    entries
+}
+
+fn docker_files(bundle: &Bundle) -> BTreeMap<String, Content> {
+    let mut files = BTreeMap::new();
+    let config = format!("{}.json", Digest::of(&bundle.config).hex());
+    files.insert(config.clone(), Content::Bytes(bundle.config.clone()));
+    let mut layers = Vec::new();
+    for layer in &bundle.layers {
+        let name = format!("{}.tar", layer.diff_id.hex());
+        files.insert(name.clone(), Content::Layer(layer.clone()));
+        layers.push(name);
+    }
+    let repo_tags = Some(save::repo_tags(&bundle.references));
+    let list = [DockerImage { config, repo_tags, layers: Some(layers) }];
+    files.insert(DOCKER_MANIFEST.to_owned(), Content::Bytes(json::canonical(&list)));
+    files
+}

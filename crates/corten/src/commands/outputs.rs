@@ -1,0 +1,134 @@
+//! Where the result of `corten build` goes, and what is told about it.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use corten_build::output::{
+    self, Annotation, Destination, ImageOutput, Output, Request, SpecError, Written,
+};
+use corten_build::{BuildOptions, Target};
+use corten_diag::Reporter;
+use corten_oci::digest::ImageId;
+use corten_oci::reference::Reference;
+use corten_store::Store;
+
+use super::Context;
+use crate::cli::BuildArgs;
+use crate::error::CliError;
+use crate::ui;
+
+/// Reads what is asked for and looks at the destinations, before anything is built.
+pub(super) fn request(arguments: &BuildArgs, options: &BuildOptions) -> Result<Request, CliError> {
+    let wrong = |flag: &'static str| {
+        move |error: SpecError| {
+            let hint = error.hint();
+            CliError::new(Flag { flag, error }).hint(hint)
+        }
+    };
+    if arguments.push {
+        let hint = SpecError::Push.hint();
+        return Err(CliError::new(SpecError::Push).hint(hint));
+    }
+    let mut outputs = output::parse_all(&arguments.outputs).map_err(wrong("output"))?;
+    let has_image = outputs.iter().any(|output| matches!(output, Output::Image(_)));
+    if outputs.is_empty() || (arguments.load && !has_image) {
+        outputs.push(Output::Image(ImageOutput::default()));
+    }
+    let mut annotations = Vec::new();
+    for text in &arguments.annotations {
+        annotations.extend(Annotation::parse(text).map_err(wrong("annotation"))?);
+    }
+    output::check(&outputs)?;
+    if outputs.iter().any(Output::is_stdout) && std::io::stdout().is_terminal() {
+        return Err(CliError::new("an archive is not for a terminal")
+            .hint("write it to a file with `dest=FILE`, or into a pipe".to_owned()));
+    }
+    Ok(Request { outputs, names: options.tags.clone(), annotations })
+}
+
+/// A value of a flag that cannot be read; the specification says why.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read `--{flag}`: {error}")]
+struct Flag {
+    flag: &'static str,
+    error: SpecError,
+}
+
+/// Carries out the outputs; `None` if who read standard output has gone, which is no failure.
+pub(super) fn write(
+    store: &Store,
+    target: &Target,
+    request: &Request,
+    reporter: &dyn Reporter,
+) -> Result<Option<Vec<Written>>, CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match output::write(store, target, request, &mut stdout, reporter) {
+        Err(error) if error.is_broken_pipe() => Ok(None),
+        written => Ok(Some(written?)),
+    }
+}
+
+/// Writes `--iidfile` and `--metadata-file`.
+pub(super) fn record(
+    arguments: &BuildArgs,
+    target: &Target,
+    written: &[Written],
+) -> Result<(), CliError> {
+    if let Some(path) = &arguments.iidfile {
+        corten_sys::file::write_atomic(path, target.id().to_string().as_bytes(), 0o644)?;
+    }
+    if let Some(path) = &arguments.metadata_file {
+        let metadata = output::metadata(target, written);
+        let text = serde_json::to_string_pretty(&metadata).map_err(CliError::new)?;
+        corten_sys::file::write_atomic(path, format!("{text}\n").as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+/// Prints the ID, unless standard output has the result itself.
+pub(super) fn print_id(context: &Context, request: &Request, id: &ImageId) {
+    if !request.outputs.iter().any(Output::is_stdout) {
+        context.ui.line(&id.to_string());
+    }
+}
+
+/// The names that images in the store get.
+pub(super) fn stored_names(request: &Request) -> impl Iterator<Item = &Reference> {
+    let own = request.outputs.iter().filter_map(|output| match output {
+        Output::Image(image) => Some(image.names.iter()),
+        _ => None,
+    });
+    request.names.iter().chain(own.flatten().filter(|name| !request.names.contains(name)))
+}
+
+/// Says what was built when no image is in the store.
+pub(super) fn report(
+    context: &Context,
+    arguments: &BuildArgs,
+    request: &Request,
+    target: &Target,
+    elapsed: Duration,
+) {
+    let id = target.id();
+    if arguments.quiet {
+        print_id(context, request, &id);
+        return;
+    }
+    let size: u64 = target.layers.iter().map(|layer| layer.tar_bytes).sum();
+    context.ui.done(
+        "built",
+        &format!("{}  {}  {}", id.0.short(), ui::bytes(size), ui::duration(elapsed)),
+    );
+}
+
+/// Says which files were written.
+pub(super) fn report_files(context: &Context, arguments: &BuildArgs, written: &[Written]) {
+    if arguments.quiet {
+        return;
+    }
+    for written in written {
+        if let Some(Destination::Path(path)) = &written.destination {
+            context.ui.status(&format!("wrote {}", path.display()));
+        }
+    }
+}
