@@ -68,10 +68,11 @@ impl ModeChange {
         }
     }
 
-    /// The mode of directories that have no source; only an octal mode says one.
+    /// The mode of directories that have no source; only an octal mode says one, and of that the
+    /// permissions alone.
     pub fn for_made_directory(&self) -> Option<u32> {
         match self {
-            Self::Octal(octal) => Some(*octal),
+            Self::Octal(octal) => Some(*octal & 0o777),
             Self::Symbolic(_) => None,
         }
     }
