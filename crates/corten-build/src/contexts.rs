@@ -45,7 +45,7 @@ pub(crate) fn open(
                 };
                 open_directory(directory, ignore, store)?
             }
-            (Input::Context, Context::Fetched { directory, path, kept }) => {
+            (Input::Context, Context::Fetched { directory, path, kept, .. }) => {
                 if !kept {
                     passing.insert(input.clone());
                 }

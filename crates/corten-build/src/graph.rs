@@ -155,6 +155,10 @@ pub struct RunOp {
     pub user: String,
     pub network: Network,
     pub mounts: Vec<RunMount>,
+    /// Whether what differs from run to run is made the same, see [`RunOptions::normalise`].
+    ///
+    /// [`RunOptions::normalise`]: crate::RunOptions::normalise
+    pub normalise: bool,
 }
 
 /// One `--mount` of a `RUN`.

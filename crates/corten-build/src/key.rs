@@ -14,7 +14,7 @@ use corten_oci::digest::{DiffId, Digest, Hasher};
 use corten_store::CacheKey;
 
 /// Raised whenever the same key could stand for another layer than before.
-pub const KEY_VERSION: u32 = 1;
+pub const KEY_VERSION: u32 = 2;
 
 /// Hashes values one after the other; each says how long it is, so that no two lists are alike.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ mod tests {
             .optional(None)
             .list(["a", "b"].into_iter());
         expect_test::expect![
-            "sha256:a56f0ab7884384119ef4651745d8917f032afad9c496621242863c9ff69a9929"
+            "sha256:4f0146cf74dd87cafe012552f1f20cb07d23399d7193dc6f38f73fbf2d14141b"
         ]
         .assert_eq(&key.finish().to_string());
     }

@@ -28,6 +28,7 @@ mod contexts;
 mod copy;
 mod define;
 mod diagnose;
+mod epoch;
 mod error;
 mod execute;
 mod export;
@@ -52,6 +53,7 @@ use corten_store::{Image, Store};
 
 pub use copy::mode::{ModeChange, ModeError};
 pub use corten_runtime::Network;
+pub use epoch::settle_epoch;
 pub use error::{BuildError, Diagnosed};
 pub use graph::Graph;
 pub use key::KEY_VERSION;

@@ -38,7 +38,10 @@ pub struct BuildOptions {
     /// The platform to build for; the host's when absent.
     pub platform: Option<Platform>,
     /// Seconds since 1970 that all times are set or clamped to. When absent, the build argument
-    /// `SOURCE_DATE_EPOCH` counts, then the time at which the base image was created, then 0.
+    /// `SOURCE_DATE_EPOCH` counts (see [`settle_epoch`]), then the time at which the base image was
+    /// created, then 0.
+    ///
+    /// [`settle_epoch`]: crate::settle_epoch
     pub epoch: Option<i64>,
     /// Further contexts by name: for `FROM name`, `COPY --from=name` and `RUN --mount=…,from=name`.
     pub contexts: BTreeMap<String, NamedContext>,
@@ -49,7 +52,8 @@ pub struct BuildOptions {
     pub remotes: Remotes,
 }
 
-/// How `RUN` steps are carried out. Nothing of it but the network mode is part of a cache key.
+/// How `RUN` steps are carried out. Of it only the network mode and `normalise` are part of a cache
+/// key.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The network of steps that do not choose one.
@@ -62,6 +66,10 @@ pub struct RunOptions {
     /// Processor time in thousandths of a processor.
     pub cpu_millis: Option<u64>,
     pub pids: Option<u64>,
+    /// Whether what differs from run to run and matters to nobody is made the same: logs and caches
+    /// of package managers go, times in byte code follow their sources, a machine id is made from the
+    /// step.
+    pub normalise: bool,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
     pub cache_directory: Option<PathBuf>,
 }
@@ -79,6 +87,8 @@ pub enum Context {
         path: PathBuf,
         /// Whether the next build finds the same directory.
         kept: bool,
+        /// When it was made where it comes from, in seconds since 1970, if that is known.
+        time: Option<i64>,
     },
 }
 
@@ -202,7 +212,7 @@ impl BuildOptions {
 }
 
 impl RunOptions {
-    /// A network of its own, no certificates, no proxy, no limits.
+    /// A network of its own, no certificates, no proxy, no limits, normalised files.
     pub fn new() -> Self {
         Self {
             network: Network::Default,
@@ -211,6 +221,7 @@ impl RunOptions {
             memory_bytes: None,
             cpu_millis: None,
             pids: None,
+            normalise: true,
             cache_directory: None,
         }
     }

@@ -236,7 +236,7 @@ fn usual_cause(path: &[u8]) -> Option<&'static str> {
     let ends = |ending: &[u8]| name.ends_with(ending);
     let within = |part: &[u8]| path.windows(part.len()).any(|window| window == part);
     if ends(b".pyc") {
-        return Some("byte code holds the time of its source: set PYTHONDONTWRITEBYTECODE=1");
+        return Some("byte code without its source: set PYTHONDONTWRITEBYTECODE=1");
     }
     if ends(b".log") || path.starts_with(b"var/log/") {
         return Some("a log holds times");
@@ -321,7 +321,7 @@ mod tests {
             gone: only in the first
             mode: mode 0644, then 0755
             new: only in the second
-            size.pyc: other content (3 bytes, then 4) (byte code holds the time of its source: set PYTHONDONTWRITEBYTECODE=1)
+            size.pyc: other content (3 bytes, then 4) (byte code without its source: set PYTHONDONTWRITEBYTECODE=1)
             time: time 1, then 2"#]]
         .assert_eq(&told(&first, &second));
     }

@@ -248,6 +248,12 @@ impl Dir {
         Ok(self.openat("open", name, flags | OFlags::CLOEXEC, 0)?.into())
     }
 
+    /// Opens a file of this directory for reading and writing; a link is refused.
+    pub fn open_file_to_change(&self, name: &OsStr) -> Result<File, IoError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(self.openat("open", name, flags | OFlags::CLOEXEC, 0)?.into())
+    }
+
     /// Creates a file that must not exist yet.
     pub fn create_file(&self, name: &OsStr, mode: u32) -> Result<File, IoError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;

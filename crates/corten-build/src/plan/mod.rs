@@ -4,6 +4,7 @@
 //! else is decided from the text.
 
 mod copy;
+pub(crate) mod epoch;
 mod instruction;
 mod run;
 pub(crate) mod scope;
@@ -172,6 +173,7 @@ impl<'a> Planner<'a> {
             return Err(Box::new(diagnostic.with_hint("add `FROM` and an image")));
         }
         self.plan_globals()?;
+        self.plan_epoch()?;
         let target = self.find_target()?;
         self.plan_file_stage(target)?;
         self.warn_of_unused_args();
@@ -238,25 +240,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        self.plan_epoch()
-    }
-
-    /// `SOURCE_DATE_EPOCH` as build argument or as default of a global `ARG`.
-    fn plan_epoch(&mut self) -> PlanResult<()> {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
-        let value = self.options.build_args.get(NAME).cloned().or_else(|| self.globals.get(NAME));
-        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(()) };
-        if self.epoch.is_some() {
-            return Ok(());
-        }
-        if let Ok(seconds) = value.trim().parse::<i64>() {
-            self.epoch = Some(seconds);
-            return Ok(());
-        }
-        let span = self.global_args.first().map_or(Span::empty(0), |arg| arg.span);
-        let message = format!("`{NAME}` is `{value}`, which is no number of seconds");
-        let hint = "give seconds since 1970, such as `$(git log -1 --format=%ct)`";
-        Err(Box::new(Diagnostic::error(message).at(span).with_hint(hint)))
+        Ok(())
     }
 
     fn expand_global(&self, word: &Word) -> PlanResult<String> {

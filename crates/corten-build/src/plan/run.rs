@@ -58,6 +58,7 @@ pub(super) fn plan_run(
         user: planned.config.user().to_owned(),
         network,
         mounts,
+        normalise: dispatcher.planner.options.run.normalise,
     };
     planned.config.add_history(created_by, LayerMade::Yes);
     dispatcher.push(planned, each, Op::Run(op));

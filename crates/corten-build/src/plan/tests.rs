@@ -882,14 +882,14 @@ mod configuration {
         given.epoch = Some(9);
         assert_eq!(created(&given).0, 9);
         check_error(
-            "ARG SOURCE_DATE_EPOCH=context\nFROM scratch",
+            "ARG SOURCE_DATE_EPOCH=today\nFROM scratch",
             &expect![[r#"
-            error: `SOURCE_DATE_EPOCH` is `context`, which is no number of seconds
+            error: `SOURCE_DATE_EPOCH` is `today`, which is no number of seconds
              --> Dockerfile:1:1
               |
-            1 | ARG SOURCE_DATE_EPOCH=context
-              | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-            hint: give seconds since 1970, such as `$(git log -1 --format=%ct)`
+            1 | ARG SOURCE_DATE_EPOCH=today
+              | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: give seconds since 1970, such as `$(git log -1 --format=%ct)`, or `context`, or the name of a stage or context whose time it shall be
         "#]],
         );
     }

@@ -8,7 +8,7 @@ use corten_store::Store;
 use corten_sys::beneath::{Resolve, Root};
 use corten_sys::file;
 
-use super::fetch::as_context;
+use super::fetch::{archive_time, as_context};
 use super::unpack::{Content, REMOTE_BYTES_MAX, archive, take};
 use super::{Fetched, Fetching, Held, RemoteError, Remotes, Source, http, quoted};
 use crate::options::{Context, DOCKERFILE_BYTES_MAX, DockerfileText, IgnoreText};
@@ -57,6 +57,7 @@ impl OpenedContext {
                         held: Held::Staging(staging),
                         path: String::new(),
                         modified: None,
+                        time: None,
                     }),
                     Content::Other(file) => Opened::Dockerfile(text(&file, &name)?),
                 };
@@ -83,7 +84,7 @@ impl OpenedContext {
             Opened::Files(fetched) => {
                 let directory = fetched.directory().to_owned();
                 let path = PathBuf::from(&fetched.path);
-                Context::Fetched { directory, path, kept: fetched.is_kept() }
+                Context::Fetched { directory, path, kept: fetched.is_kept(), time: fetched.time }
             }
         }
     }
@@ -116,8 +117,9 @@ fn opened(fetching: &Fetching<'_>, fetched: &Fetched, name: &str) -> Result<Open
     let staging = fetching.store.stage()?;
     let from = fetched.directory().join(&fetched.path);
     if archive(&from, name, &staging)? {
+        let time = archive_time(fetched, &staging)?;
         let held = Held::Staging(staging);
-        return Ok(Opened::Files(Fetched { held, path: String::new(), modified: None }));
+        return Ok(Opened::Files(Fetched { held, path: String::new(), modified: None, time }));
     }
     let file = file::open(&from)?;
     Ok(Opened::Dockerfile(text(&file, name)?))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, Span};
+use corten_store::Staging;
 use rayon::prelude::*;
 
 use super::unpack::archive;
@@ -87,10 +88,36 @@ pub(super) fn as_context(fetching: &Fetching<'_>, source: &Source) -> Result<Fet
     }
     let staging = fetching.store.stage()?;
     let from = fetched.directory().join(&fetched.path);
-    if !archive(&from, &quoted(source.address()), &staging)? {
+    let mut time = fetched.time;
+    if archive(&from, &quoted(source.address()), &staging)? {
+        time = archive_time(&fetched, &staging)?;
+    } else {
         corten_sys::file::rename(&from, &staging.tree().join(CONTEXT_FILE))?;
     }
-    Ok(Fetched { held: Held::Staging(staging), path: String::new(), modified: None })
+    Ok(Fetched { held: Held::Staging(staging), path: String::new(), modified: None, time })
+}
+
+/// When an archive was made: as its server says, else the time of its newest file.
+pub(super) fn archive_time(
+    fetched: &Fetched,
+    unpacked: &Staging,
+) -> Result<Option<i64>, RemoteError> {
+    match fetched.time {
+        Some(time) => Ok(Some(time)),
+        None => Ok(crate::epoch::newest(unpacked.tree())?),
+    }
+}
+
+/// When something that is fetched was made, in seconds since 1970.
+pub(crate) fn source_time(
+    fetching: &Fetching<'_>,
+    source: &Source,
+    span: Span,
+) -> Result<Option<i64>, Box<Diagnostic>> {
+    match as_context(fetching, source) {
+        Ok(fetched) => Ok(fetched.time),
+        Err(error) => Err(Box::new(diagnostic(&error, source, span))),
+    }
 }
 
 fn diagnostic(error: &RemoteError, source: &Source, span: Span) -> Diagnostic {

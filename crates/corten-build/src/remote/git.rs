@@ -21,6 +21,9 @@ use crate::key::KeyHasher;
 /// What a server may list: the largest repositories have some hundred thousand names.
 const OUTPUT_BYTES_MAX: u64 = 64 << 20;
 
+/// When a commit was made, in the record of its files.
+const COMMIT_TIME: &str = "commit-time";
+
 /// How many of the last lines of a failed command are shown.
 const LINES_MAX: usize = 4;
 
@@ -53,13 +56,13 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &GitSource) -> Result<Fetch
         return Err(git.wrong_commit(expected, &found.id));
     }
     let known = if found.is_whole() { git.known(&found.id)? } else { None };
-    let layer = match known {
-        Some(layer) => layer,
+    let (layer, time) = match known {
+        Some(known) => known,
         None => git.check_out(&found)?,
     };
     let path = source.directory.clone();
     check_directory(&layer, source)?;
-    Ok(Fetched { held: Held::Layer(layer), path, modified: None })
+    Ok(Fetched { held: Held::Layer(layer), path, modified: None, time: Some(time) })
 }
 
 /// The directory must be there, and one.
@@ -159,16 +162,18 @@ impl<'a> Git<'a> {
         key.into_key()
     }
 
-    fn known(&self, commit: &str) -> Result<Option<Layer>, RemoteError> {
+    /// The files of a commit and when it was made.
+    fn known(&self, commit: &str) -> Result<Option<(Layer, i64)>, RemoteError> {
         let store = self.fetching.store;
-        let record = store.step(&self.key(commit))?;
-        match record.and_then(|record| record.layer) {
-            Some(id) => Ok(store.layer(&id)?),
-            None => Ok(None),
+        let Some(record) = store.step(&self.key(commit))? else { return Ok(None) };
+        let time = record.payload.get(COMMIT_TIME).and_then(serde_json::Value::as_i64);
+        match (record.layer, time) {
+            (Some(id), Some(time)) => Ok(store.layer(&id)?.map(|layer| (layer, time))),
+            _ => Ok(None),
         }
     }
 
-    fn check_out(&self, found: &Found) -> Result<Layer, RemoteError> {
+    fn check_out(&self, found: &Found) -> Result<(Layer, i64), RemoteError> {
         self.fetching.say(format!("fetching `{}`", self.source.address));
         let store = self.fetching.store;
         let staging = store.stage()?;
@@ -182,6 +187,7 @@ impl<'a> Git<'a> {
             return Err(self.wrong_commit(expected, &commit));
         }
         self.run(Some(tree), &["checkout", "--quiet", "--force", "--detach", &commit])?;
+        let time = self.time_of(tree, &commit)?;
         if self.source.submodules && corten_sys::file::exists(&tree.join(".gitmodules"))? {
             self.run(
                 Some(tree),
@@ -190,9 +196,20 @@ impl<'a> Git<'a> {
         }
         tidy(&Dir::open(tree)?, self.source.keep_git_dir)?;
         let layer = store.commit(staging, &Seal { epoch: Some(0), drop: &[] })?;
-        let record = StepRecord { layer: Some(layer.id), payload: serde_json::Value::Null };
+        let payload = serde_json::json!({ COMMIT_TIME: time });
+        let record = StepRecord { layer: Some(layer.id), payload };
         store.put_step(&self.key(&commit), &record)?;
-        Ok(layer)
+        Ok((layer, time))
+    }
+
+    /// When a commit was made, in seconds since 1970.
+    fn time_of(&self, tree: &Path, commit: &str) -> Result<i64, RemoteError> {
+        let format = ["show", "--quiet", "--no-show-signature", "--format=%ct", commit];
+        let told = self.run(Some(tree), &format)?;
+        told.lines().find_map(|line| line.trim().parse().ok()).ok_or_else(|| {
+            let told = format!("`git` tells no time of the commit `{commit}`");
+            RemoteError::Git { address: self.address(), told }
+        })
     }
 
     /// Fetches as little as the server allows.

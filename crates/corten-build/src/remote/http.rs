@@ -93,7 +93,7 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Fetc
     file::set_mode(&path, 0o600)?;
     drop(lease);
     let modified = record.last_modified.as_deref().and_then(parse_date);
-    Ok(Fetched { held: Held::Staging(staging), path: name, modified })
+    Ok(Fetched { held: Held::Staging(staging), path: name, modified, time: modified })
 }
 
 /// Sees to it that the content is in the store.

@@ -31,7 +31,7 @@ use corten_sys::error::IoError;
 pub use address::{Address, AddressError, GitSource, is_http, without_credentials};
 pub(crate) use context::read_within;
 pub use context::{MainContext, OpenedContext};
-pub(crate) use fetch::fetch_all;
+pub(crate) use fetch::{fetch_all, source_time};
 pub use git::GitOptions;
 pub use http::{FetchError, FetchRequest, FetchResponse, Fetcher};
 
@@ -108,6 +108,9 @@ pub(crate) struct Fetched {
     pub(crate) path: String,
     /// When it was last changed, in seconds since 1970, if the server says so.
     pub(crate) modified: Option<i64>,
+    /// When it was made, in seconds since 1970, if that is known: of a repository the time of the
+    /// commit, of a file over HTTP when it was last changed.
+    pub(crate) time: Option<i64>,
 }
 
 /// What keeps a directory.

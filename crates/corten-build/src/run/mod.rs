@@ -2,6 +2,7 @@
 
 mod executor;
 mod mounts;
+pub(crate) mod normalise;
 pub(crate) mod step;
 pub(crate) mod tidy;
 

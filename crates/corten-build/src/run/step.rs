@@ -12,6 +12,7 @@ use corten_sys::error::at;
 use corten_sys::file;
 
 use super::mounts::{self, Prepared};
+use super::normalise::{Normal, normalise};
 use super::{RunStep, StepLimits, StepMountKind, tidy};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
@@ -59,6 +60,11 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Layer, StepEr
     let targets: Vec<&Path> = step.mounts.iter().map(|mount| mount.target.as_path()).collect();
     tidy::tidy(staging.tree(), execution.below.files()?, &targets)?;
     drop(prepared);
+    if op.normalise {
+        let operation = crate::define::operation(execution.step, execution.stage.epoch);
+        let below = execution.below.files()?;
+        normalise(staging.tree(), &Normal { epoch: execution.stage.epoch, operation, below })?;
+    }
     Ok(execution.tools.store.commit(staging, &execution.seal())?)
 }
 

@@ -1,9 +1,7 @@
-//! What a step leaves behind without having meant to.
+//! Mount points that a step leaves behind.
 //!
-//! - Mount points: where something was mounted that the image does not have, an empty file or
-//!   directory was made for it. It goes, and so do directories that were only touched for it.
-//! - Logs and caches of package managers that differ from run to run and matter to nobody: see
-//!   [`SCRUBBED`].
+//! Where something was mounted that the image does not have, an empty file or directory was made
+//! for it. It goes, and so do directories that were only touched for it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,31 +15,6 @@ use super::step::tree_path;
 use crate::copy::CopyError;
 use crate::diagnose::StepError;
 use crate::files::{Files, as_path};
-
-/// Files that a step's layer does not keep, if the step wrote them. A deletion is kept.
-///
-/// They hold times, process ids, or caches with inode numbers, and every program that reads them
-/// makes them anew:
-/// - `ldconfig`'s cache of what it has seen, with inodes and times;
-/// - what `dpkg`, `update-alternatives` and `apt` did when, also told by the package database;
-/// - `apt`'s binary caches, made from its lists whenever they are missing;
-/// - the backup that `debconf` and `dpkg` make of a database before they write it.
-pub(crate) const SCRUBBED: [&str; 14] = [
-    "var/cache/ldconfig/aux-cache",
-    "var/log/dpkg.log",
-    "var/log/alternatives.log",
-    "var/log/bootstrap.log",
-    "var/log/apt/history.log",
-    "var/log/apt/term.log",
-    "var/log/apt/eipp.log.xz",
-    "var/cache/apt/pkgcache.bin",
-    "var/cache/apt/srcpkgcache.bin",
-    "var/cache/debconf/config.dat-old",
-    "var/cache/debconf/templates.dat-old",
-    "var/lib/dpkg/status-old",
-    "var/lib/dpkg/diversions-old",
-    "var/lib/dpkg/statoverride-old",
-];
 
 /// What the runtime mounts into every container.
 const RUNTIME_TARGETS: [&str; 6] =
@@ -61,9 +34,6 @@ pub(crate) fn tidy(tree: &Path, below: &dyn Files, targets: &[&Path]) -> Result<
     all.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     for path in all {
         remove_mount_point(&root, below, &path)?;
-    }
-    for path in SCRUBBED {
-        scrub(&root, &TreePath::clean(path.as_bytes()).unwrap_or_else(|_| TreePath::root()))?;
     }
     Ok(())
 }
@@ -117,15 +87,7 @@ fn remove_mount_point(root: &Root, below: &dyn Files, path: &TreePath) -> Result
     Ok(())
 }
 
-fn scrub(root: &Root, path: &TreePath) -> Result<(), StepError> {
-    let stat = stat(root, path).map_err(CopyError::from)?;
-    if stat.is_some_and(|stat| stat.kind == FileKind::File) {
-        remove(root, path).map_err(CopyError::from)?;
-    }
-    Ok(())
-}
-
-fn stat(root: &Root, path: &TreePath) -> Result<Option<Stat>, IoError> {
+pub(super) fn stat(root: &Root, path: &TreePath) -> Result<Option<Stat>, IoError> {
     let stat = root.parent(as_path(path), Resolve::NoLinks).and_then(|(dir, name)| dir.stat(name));
     match stat {
         Ok(stat) => Ok(Some(stat)),
@@ -152,7 +114,7 @@ fn is_marked(root: &Root, path: &TreePath) -> Result<bool, IoError> {
     Ok(dir.xattr_names(OsStr::from_bytes(name.as_bytes()))?.iter().any(opaque))
 }
 
-fn remove(root: &Root, path: &TreePath) -> Result<(), IoError> {
+pub(super) fn remove(root: &Root, path: &TreePath) -> Result<(), IoError> {
     let (dir, name) = root.parent(as_path(path), Resolve::NoLinks)?;
     dir.remove_tree(name)
 }

@@ -62,6 +62,10 @@ pub(crate) struct BuildArgs {
     /// CPU limit of a RUN step, such as 1.5
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<String>,
+    /// Whether what RUN steps write differently each time, such as logs of package managers, is made
+    /// the same [default: true, or `[build] normalize`]
+    #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub normalize: Option<bool>,
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

@@ -24,11 +24,14 @@ use crate::cli::BuildArgs;
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
+/// The time that files and configuration get, in seconds since 1970.
+const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
     // What was unpacked or fetched is there until the build has ended.
     let opened = sources::open(context, arguments)?;
-    let options = settle(context, arguments, &opened)?;
+    let mut options = settle(context, arguments, &opened)?;
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
@@ -42,6 +45,8 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         Some(source),
     );
     let store = context.store()?;
+    corten_build::settle_epoch(&mut options, &store, &progress)
+        .map_err(|error| failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     if arguments.plan {
         let graph = corten_build::plan(&options, &resolver, &progress)
@@ -114,8 +119,11 @@ fn settle(
             }
         }
     }
+    // As in buildx, the variable is the default of the build argument.
+    if let Some(value) = environment.get(EPOCH_VARIABLE) {
+        options.build_args.entry(EPOCH_VARIABLE.to_owned()).or_insert_with(|| value.to_owned());
+    }
     options.platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    options.epoch = environment.get("SOURCE_DATE_EPOCH").map(epoch).transpose()?;
     for text in &arguments.build_contexts {
         let (name, value) = opened.named(text)?;
         options.contexts.insert(name, value);
@@ -136,6 +144,8 @@ fn run_options(
 ) -> Result<(), CliError> {
     let environment = &context.settings.environment;
     options.run.proxy = environment.proxies().into_iter().collect();
+    let configured = context.settings.config.build.normalize;
+    options.run.normalise = arguments.normalize.or(configured).unwrap_or(true);
     options.run.network = match arguments.network.as_str() {
         "default" | "bridge" => Network::Default,
         "none" => Network::None,
@@ -211,13 +221,6 @@ fn dockerfile(
 /// `.` is not shown in the Dockerfile's name.
 fn tidy(directory: &Path) -> PathBuf {
     if directory == Path::new(".") { PathBuf::new() } else { directory.to_owned() }
-}
-
-fn epoch(text: &str) -> Result<i64, CliError> {
-    text.parse().map_err(|_| {
-        CliError::new(format!("`SOURCE_DATE_EPOCH={text}` is no number of seconds"))
-            .hint("set it to seconds since 1970, such as `$(git log -1 --format=%ct)`".to_owned())
-    })
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliError> {
@@ -309,15 +312,4 @@ fn report(
     );
     let name = names.first().cloned().unwrap_or_else(|| image.id.0.short());
     context.ui.hint(&format!("`corten run --rm {name}` runs it"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_epoch_is_a_number_of_seconds() {
-        assert!(matches!(epoch("0"), Ok(0)));
-        assert!(epoch("yesterday").is_err());
-    }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Config {
     /// `"docker.io/library/python:3.11-slim" = "golden.internal/python:3.11-slim"`.
     pub images: BTreeMap<String, String>,
     pub base: BaseTable,
+    pub build: BuildTable,
     pub run: RunTable,
     /// The files that were read, most specific first.
     pub files: Vec<PathBuf>,
@@ -33,6 +34,14 @@ pub(crate) struct BaseTable {
     pub security_mirror: Option<String>,
     /// Accept indices whose `Valid-Until` has passed; recorded in the lock.
     pub allow_expired_index: Option<bool>,
+}
+
+/// `[build]`: defaults for builds.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BuildTable {
+    /// Whether files of `RUN` steps that differ from run to run are made the same.
+    pub normalize: Option<bool>,
 }
 
 /// `[run]`: defaults for containers.
@@ -52,6 +61,8 @@ struct File {
     images: BTreeMap<String, String>,
     #[serde(default)]
     base: BaseTable,
+    #[serde(default)]
+    build: BuildTable,
     #[serde(default)]
     run: RunTable,
 }
@@ -73,7 +84,7 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "check the path given with `--config`",
             Self::Parse { .. } => {
-                "the tables are [images], [base] and [run]; see docs/reference/config.md"
+                "the tables are [images], [base], [build] and [run]; see docs/reference/config.md"
             }
         }
     }
@@ -108,6 +119,7 @@ impl Config {
         self.base.security_mirror = self.base.security_mirror.take().or(file.base.security_mirror);
         self.base.allow_expired_index =
             self.base.allow_expired_index.or(file.base.allow_expired_index);
+        self.build.normalize = self.build.normalize.or(file.build.normalize);
         self.run.required_env.extend(file.run.required_env);
         self.files.push(path.to_owned());
     }

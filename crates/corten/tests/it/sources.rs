@@ -640,6 +640,52 @@ fn add_takes_a_repository_with_its_submodules_and_runs_nothing_of_it() {
     assert_tidy(&context);
 }
 
+/// When the image `x` says that it was created.
+fn created(context: &TestContext) -> String {
+    context.run(&["inspect", "--format", "{{.Created}}", "x"]).success().stdout().trim().to_owned()
+}
+
+#[test]
+fn the_epoch_may_be_the_time_of_what_is_fetched() {
+    let tar = files(&[("Dockerfile", "FROM scratch\nCOPY a /\n"), ("a", "content")]);
+    let server = Server::new(&[("/c.tar", ok(&tar)), ("/file", ok(b"content"))]);
+    let context = corten_testkit::context!();
+    let told = "1994-11-06T08:49:37Z";
+    let by_context = ["--build-arg", "SOURCE_DATE_EPOCH=context", &server.url("/c.tar")];
+    build(&context, Vec::new(), &by_context).success();
+    assert_eq!(created(&context), told);
+
+    let stage = format!(
+        "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nADD {} /\nFROM scratch\nLABEL a=b\n",
+        server.url("/file")
+    );
+    context.write("Dockerfile", &stage);
+    build(&context, Vec::new(), &["."]).success();
+    assert_eq!(created(&context), told);
+    build(&context, Vec::new(), &["--build-arg", "SOURCE_DATE_EPOCH=60", "."]).success();
+    assert_eq!(created(&context), "1970-01-01T00:01:00Z");
+
+    // A directory of this machine has no time.
+    let by_context = ["--build-arg", "SOURCE_DATE_EPOCH=context", "."];
+    build(&context, Vec::new(), &by_context).success();
+    assert_eq!(created(&context), "1970-01-01T00:00:00Z");
+}
+
+#[test]
+fn the_epoch_of_a_repository_is_the_time_of_its_commit() {
+    require!(Need::Program("git"));
+    let context = corten_testkit::context!();
+    let repositories = Repositories::new(&context);
+    repositories.commit("app", &[("Dockerfile", "FROM scratch\nLABEL a=b\n")]);
+    let time = git(&repositories.directory.join("app"), &["show", "-s", "--format=%ct"]);
+    let seconds = time.trim().parse().expect("git tells a number");
+    for _ in ["fetched", "known"] {
+        let by_context = ["--build-arg", "SOURCE_DATE_EPOCH=context", &repositories.url("app")];
+        build(&context, Vec::new(), &by_context).success();
+        assert_eq!(created(&context), corten_oci::time::rfc3339(seconds));
+    }
+}
+
 #[test]
 fn without_git_the_package_is_named() {
     let context = corten_testkit::context!().with_env("PATH", "/nonexistent");

@@ -91,8 +91,8 @@ fn a_configuration_with_a_mistake_is_refused_with_its_place() {
           |
         3 | [imagse]
           |  ^^^^^^
-        unknown field `imagse`, expected one of `root`, `images`, `base`, `run`
-        hint: the tables are [images], [base] and [run]; see docs/reference/config.md
+        unknown field `imagse`, expected one of `root`, `images`, `base`, `build`, `run`
+        hint: the tables are [images], [base], [build] and [run]; see docs/reference/config.md
     "#]],
     );
     context.check(

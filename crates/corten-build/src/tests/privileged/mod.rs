@@ -3,5 +3,6 @@ mod concurrent;
 mod failures;
 mod hardship;
 mod layers;
+mod normal;
 mod reproducible;
 mod runs;

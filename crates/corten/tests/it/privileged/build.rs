@@ -147,7 +147,7 @@ fn a_build_can_be_verified() {
         layer 1: RUN /bin/sh -c echo same >/same; cat /proc/sys/kernel/random/uuid >/id; head -c 99 /dev/urandom >/x.pyc # buildkit
           /id: other content of the same size (37 bytes)
           /x.pyc: other content of the same size (99 bytes)
-              byte code holds the time of its source: set PYTHONDONTWRITEBYTECODE=1
+              byte code without its source: set PYTHONDONTWRITEBYTECODE=1
         --- stderr
         built [ID]  [ID]  [SIZE]  [DURATION]
         hint: `corten run --rm [ID]` runs it
