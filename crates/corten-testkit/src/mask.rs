@@ -12,6 +12,7 @@
 /// | `12 ms`, `1.5s`, `2 min 5 s` | `[DURATION]` |
 /// | `4.41MB`, `1.2GB`: of images made of the machine's programs | `[SIZE]` |
 /// | `0.123` before a text, as in a build's log | `[ELAPSED]` |
+/// | `"elapsed_ms":5` in JSON | `"elapsed_ms":[MS]` |
 ///
 /// The width of an age or a duration shifts the columns of a table. Where one is replaced, columns
 /// are therefore set two spaces apart.
@@ -78,6 +79,9 @@ impl Mask {
         }
         if let Some(length) = duration(text) {
             return Some(Found { length, name: "[DURATION]", varies: true });
+        }
+        if let Some(length) = milliseconds(text) {
+            return Some(Found { length, name: "\"elapsed_ms\":[MS]", varies: false });
         }
         elapsed(text).map(|length| Found { length, name: "[ELAPSED]", varies: false })
     }
@@ -173,6 +177,13 @@ fn elapsed(text: &str) -> Option<usize> {
     let seconds = digits(text);
     let fraction = text[seconds..].strip_prefix('.').filter(|_| seconds > 0)?;
     (digits(fraction) == 3 && fraction[3..].starts_with(' ')).then_some(seconds + 4)
+}
+
+/// Matches the field of an event that says how long something took.
+fn milliseconds(text: &str) -> Option<usize> {
+    const FIELD: &str = "\"elapsed_ms\":";
+    let number = digits(text.strip_prefix(FIELD)?);
+    (number > 0).then_some(FIELD.len() + number)
 }
 
 /// Matches one or more of a number and a unit of time.
@@ -301,6 +312,7 @@ mod tests {
     #[test]
     fn times_of_a_log_are_masked_without_a_unit() {
         assert_eq!(masked("#1 0.014 working"), "#1 [ELAPSED] working");
+        assert_eq!(masked(r#"{"elapsed_ms":12}"#), r#"{"elapsed_ms":[MS]}"#);
         assert_eq!(masked("#1 10.014 soon"), "#1 [ELAPSED] soon");
         assert_eq!(masked("version 1.250, 0.5 and 1.250"), "version 1.250, 0.5 and 1.250");
     }

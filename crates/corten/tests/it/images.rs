@@ -37,9 +37,9 @@ fn a_build_says_what_it_does_and_what_it_made() {
         --- stdout
         --- stderr
         {"event":"step_started","step":1,"title":"COPY model.bin /models/","total":2}
-        {"elapsed_ms":0,"event":"step_finished","outcome":"cached","step":1}
+        {"elapsed_ms":[MS],"event":"step_finished","outcome":"cached","step":1}
         {"event":"step_started","step":2,"title":"COPY --chown=1000:1000 notes.txt /","total":2}
-        {"elapsed_ms":0,"event":"step_finished","outcome":"cached","step":2}
+        {"elapsed_ms":[MS],"event":"step_finished","outcome":"cached","step":2}
         built [ID]  [ID]  9.22kB  [DURATION]
         hint: `corten run --rm [ID]` runs it
     "#]],
