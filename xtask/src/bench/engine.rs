@@ -8,11 +8,64 @@ use crate::{Failure, shell};
 /// The name of the image that is built.
 const IMAGE: &str = "corten-bench:latest";
 
+/// The peers that can be named, and what is told apart by their words.
+const PEERS: [(&str, Kind); 4] = [
+    ("docker", Kind::BuildKit),
+    ("docker-classic", Kind::Classic),
+    ("podman", Kind::Podman),
+    ("buildah", Kind::Buildah),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Corten,
+    /// Docker with BuildKit.
+    BuildKit,
+    /// Docker with the builder that it had before.
+    Classic,
+    Podman,
+    Buildah,
+}
+
+/// A peer as it was asked for: `NAME`, or `NAME=PROGRAM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    name: &'static str,
+    kind: Kind,
+    program: PathBuf,
+}
+
+impl Peer {
+    /// Reads one; a program may be a script that calls the peer where it lives.
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+        let (name, program) = match text.split_once('=') {
+            Some((name, program)) => (name, Some(program)),
+            None => (text, None),
+        };
+        let Some((name, kind)) = PEERS.into_iter().find(|(known, _)| *known == name) else {
+            let names = PEERS.map(|(name, _)| name).join(", ");
+            return Err(Failure(format!("unknown peer `{name}`; there are {names}")));
+        };
+        let usual = if kind == Kind::Classic { "docker" } else { name };
+        Ok(Self { name, kind, program: program.unwrap_or(usual).into() })
+    }
+
+    /// All that there are, under their usual names.
+    pub(super) fn all() -> Vec<Self> {
+        PEERS.iter().filter_map(|(name, _)| Self::parse(name).ok()).collect()
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
 /// A program that builds and runs.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
     pub name: &'static str,
     pub version: String,
+    kind: Kind,
     program: PathBuf,
     /// Words before the verb.
     global: Vec<String>,
@@ -24,24 +77,49 @@ impl Engine {
     /// The program that was built here, with a store of its own.
     pub(super) fn corten(program: PathBuf, store: &Path) -> Result<Self, Failure> {
         let mut version = Command::new(&program);
-        let version = shell::read(version.arg("version"))?;
+        let version = shell::read(version.arg("version"))?.trim().to_owned();
         let global = vec!["--root".to_owned(), store.display().to_string()];
-        let version = version.trim().to_owned();
-        Ok(Self { name: "corten", version, program, global, measures_cpu: true })
+        let kind = Kind::Corten;
+        Ok(Self { name: "corten", version, kind, program, global, measures_cpu: true })
     }
 
     /// A peer, if it is installed and works; else why not.
-    pub(super) fn peer(name: &'static str) -> Result<Self, Failure> {
-        let version = shell::read(Command::new(name).arg("--version"))?.trim().to_owned();
+    pub(super) fn peer(peer: &Peer) -> Result<Self, Failure> {
+        let version = shell::read(Command::new(&peer.program).arg("--version"))?;
         // `info` asks the daemon where there is one.
-        shell::read(Command::new(name).arg("info"))?;
-        let measures_cpu = name != "docker";
-        Ok(Self { name, version, program: name.into(), global: Vec::new(), measures_cpu })
+        shell::read(Command::new(&peer.program).arg("info"))?;
+        Ok(Self {
+            name: peer.name,
+            version: version.trim().to_owned(),
+            kind: peer.kind,
+            program: peer.program.clone(),
+            global: Vec::new(),
+            measures_cpu: !matches!(peer.kind, Kind::BuildKit | Kind::Classic),
+        })
+    }
+
+    /// Whether it starts containers at all.
+    pub(super) fn runs(&self) -> bool {
+        self.kind != Kind::Buildah
     }
 
     pub(super) fn build(&self, context: &Path) -> Command {
         let mut command = self.command(&["build", "--quiet", "--tag", IMAGE]);
+        match self.kind {
+            Kind::BuildKit => drop(command.env("DOCKER_BUILDKIT", "1")),
+            Kind::Classic => drop(command.env("DOCKER_BUILDKIT", "0")),
+            // Without it, nothing is kept for the next build.
+            Kind::Buildah => drop(command.arg("--layers")),
+            Kind::Corten | Kind::Podman => {}
+        }
         command.arg(context);
+        command
+    }
+
+    /// Does every step again.
+    pub(super) fn build_again(&self, context: &Path) -> Command {
+        let mut command = self.build(context);
+        command.arg("--no-cache");
         command
     }
 
@@ -51,6 +129,9 @@ impl Engine {
     }
 
     pub(super) fn load(&self, archive: &Path) -> Command {
+        if self.kind == Kind::Buildah {
+            return self.command(&["pull", &format!("docker-archive:{}", archive.display())]);
+        }
         let mut command = self.command(&["load", "--input"]);
         command.arg(archive);
         command
@@ -65,5 +146,20 @@ impl Engine {
         let mut command = Command::new(&self.program);
         command.args(&self.global).args(words);
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_name_and_perhaps_a_program() {
+        let classic = Peer::parse("docker-classic").unwrap();
+        assert_eq!((classic.name(), classic.program), ("docker-classic", "docker".into()));
+        let script = Peer::parse("buildah=./in-chroot").unwrap();
+        assert_eq!((script.name(), script.program), ("buildah", "./in-chroot".into()));
+        let message = "unknown peer `lxc`; there are docker, docker-classic, podman, buildah";
+        assert_eq!(Peer::parse("lxc").unwrap_err().0, message);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corten_sys::process::{Ended, wait_pid};
@@ -15,7 +16,12 @@ pub(super) struct Sample {
     pub wall: Duration,
     /// Of the process and of all children that it waited for, user and system together.
     pub cpu: Duration,
+    /// The most memory that the process itself had at a time, as far as it was looked at.
+    pub peak_bytes: u64,
 }
+
+/// How often memory is looked at: rarely enough to cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs a command to its end; its output goes to the file, which is shown if it fails.
 pub(super) fn run(command: &mut Command, output: &Path) -> Result<Sample, Failure> {
@@ -26,13 +32,37 @@ pub(super) fn run(command: &mut Command, output: &Path) -> Result<Sample, Failur
     command.stdin(Stdio::null()).stdout(file).stderr(copy);
     let started = Instant::now();
     let child = command.spawn().map_err(Failure::of(attempt()))?;
-    let report = wait_pid(child.id()).map_err(Failure::of(attempt()))?;
-    let wall = started.elapsed();
+    let ended = AtomicBool::new(false);
+    let (report, wall, peak_bytes) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch_memory(child.id(), &ended));
+        let report = wait_pid(child.id());
+        let wall = started.elapsed();
+        ended.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        (report, wall, watcher.join().unwrap_or_default())
+    });
+    let report = report.map_err(Failure::of(attempt()))?;
     if report.ended == Ended::Code(0) {
-        return Ok(Sample { wall, cpu: report.cpu });
+        return Ok(Sample { wall, cpu: report.cpu, peak_bytes });
     }
     let said = shell::read_file(output)?;
     Err(Failure(format!("`{name}` ended with {:?}\n{}", report.ended, said.trim_end())))
+}
+
+/// Looks at a process until it has ended. What the kernel tells at the end is also of its children,
+/// which for a build are the programs of its steps.
+fn watch_memory(pid: u32, ended: &AtomicBool) -> u64 {
+    let mut peak = 0;
+    loop {
+        std::thread::park_timeout(LOOK_EVERY);
+        if ended.load(Ordering::Relaxed) {
+            return peak;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
+    }
 }
 
 /// What many samples say.
@@ -43,6 +73,7 @@ pub(super) struct Summary {
     /// Nine of ten were at most this.
     pub wall_tenth: Duration,
     pub cpu_median: Duration,
+    pub peak_bytes: u64,
 }
 
 impl Summary {
@@ -59,6 +90,7 @@ impl Summary {
             wall_min: quantile(&wall, 0),
             wall_tenth: quantile(&wall, 90),
             cpu_median: quantile(&cpu, 50),
+            peak_bytes: samples.iter().map(|sample| sample.peak_bytes).max().unwrap_or_default(),
         }
     }
 }
@@ -80,7 +112,10 @@ mod tests {
 
     fn samples(walls: &[u64]) -> Vec<Sample> {
         let millis = Duration::from_millis;
-        walls.iter().map(|wall| Sample { wall: millis(*wall), cpu: millis(wall / 2) }).collect()
+        walls
+            .iter()
+            .map(|wall| Sample { wall: millis(*wall), cpu: millis(wall / 2), peak_bytes: *wall })
+            .collect()
     }
 
     #[test]
@@ -91,6 +126,7 @@ mod tests {
         assert_eq!(summary.wall_min, millis(10));
         assert_eq!(summary.wall_tenth, millis(50));
         assert_eq!(summary.cpu_median, millis(15));
+        assert_eq!(summary.peak_bytes, 50);
     }
 
     #[test]

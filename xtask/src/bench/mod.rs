@@ -1,14 +1,17 @@
 //! Measures what people wait for, beside the programs that they use today.
 
+mod application;
 mod engine;
 mod measure;
 mod report;
 mod sample;
+mod setup;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::Engine;
+use application::Application;
+use engine::{Engine, Peer};
 use measure::Sample;
 
 use crate::{Failure, shell, ui};
@@ -18,11 +21,18 @@ const PAGE: &str = "docs/benchmarks.md";
 /// Fewer pairs say little on a machine that does other things too.
 const PAIRS_DEFAULT: usize = 20;
 
-/// The golden base of the sample, by its recipe and by its name.
+/// What takes a minute is not done more often.
+const PAIRS_OF_LARGE: usize = 3;
+
+/// What takes seconds is not done more often.
+const PAIRS_OF_COLD: usize = 7;
+
+/// The golden base of the projects, by its recipe and by its name.
 const RECIPE: &str = "python-3.11";
 const BASE: &str = "golden.internal/python:3.11-slim";
 
-const PEERS: [&str; 2] = ["docker", "podman"];
+/// The row of what no builder can be faster than.
+const FLOOR: &str = "pip alone";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +41,26 @@ enum Work {
     Change,
     Run,
     Base,
+    AppNoop,
+    AppChange,
+    AppCold,
+    Large,
 }
 
-const WORKS: [(&str, Work); 4] =
-    [("noop", Work::Noop), ("change", Work::Change), ("run", Work::Run), ("base", Work::Base)];
+const WORKS: [(&str, Work); 8] = [
+    ("noop", Work::Noop),
+    ("change", Work::Change),
+    ("run", Work::Run),
+    ("base", Work::Base),
+    ("app-noop", Work::AppNoop),
+    ("app-change", Work::AppChange),
+    ("app-cold", Work::AppCold),
+    ("large", Work::Large),
+];
+
+/// Names for several at once.
+const GROUPS: [(&str, &[Work]); 1] =
+    [("build", &[Work::AppNoop, Work::AppChange, Work::AppCold, Work::Large])];
 
 impl Work {
     fn title(self) -> &'static str {
@@ -43,6 +69,23 @@ impl Work {
             Self::Change => "Build again after a change of one line",
             Self::Run => "Run a command in a new container",
             Self::Base => "Make a golden base again",
+            Self::AppNoop => "A service with 19 wheels: build again with nothing changed",
+            Self::AppChange => "A service with 19 wheels: build again after a change of one line",
+            Self::AppCold => "A service with 19 wheels: build without a cache",
+            Self::Large => "Wheels of 2 GB: build without a cache",
+        }
+    }
+
+    /// Whether every step is done, so that the packages are installed.
+    fn is_cold(self) -> bool {
+        matches!(self, Self::AppCold | Self::Large)
+    }
+
+    fn pairs(self, wanted: usize) -> usize {
+        match self {
+            Self::Large => wanted.min(PAIRS_OF_LARGE),
+            Self::AppCold => wanted.min(PAIRS_OF_COLD),
+            _ => wanted,
         }
     }
 }
@@ -52,7 +95,7 @@ impl Work {
 struct Options {
     works: Vec<Work>,
     /// None: whichever peers run here.
-    against: Option<Vec<&'static str>>,
+    against: Option<Vec<Peer>>,
     pairs: usize,
     write: bool,
 }
@@ -63,6 +106,8 @@ struct Result {
     title: String,
     command: String,
     rows: Vec<Row>,
+    /// Sentences for below the table.
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -79,13 +124,13 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> std::result::Result<(), Failur
     let mut results = Vec::new();
     for work in &options.works {
         ui::step(work.title());
-        results.push(bench.measure(*work, options.pairs)?);
+        results.push(bench.measure(*work, work.pairs(options.pairs))?);
     }
     bench.clean_up();
     ui::line(report::tables(&results).trim_end());
     if options.write {
-        let versions: Vec<String> =
-            bench.engines.iter().map(|engine| engine.version.clone()).collect();
+        let named = |engine: &Engine| format!("{}: {}", engine.name, engine.version);
+        let versions: Vec<String> = bench.engines.iter().map(named).collect();
         shell::write_file(&root.join(PAGE), report::page(root, &versions, &results)?)?;
         ui::line(&format!("wrote {PAGE}"));
     }
@@ -108,16 +153,10 @@ fn parse(words: &[&str]) -> std::result::Result<Options, Failure> {
             }
             "--against" => {
                 let names = value()?.split(',').filter(|name| !name.is_empty());
-                options.against = Some(names.map(peer).collect::<std::result::Result<_, _>>()?);
+                options.against =
+                    Some(names.map(Peer::parse).collect::<std::result::Result<_, _>>()?);
             }
-            name => {
-                let work = WORKS.iter().find(|(known, _)| *known == name);
-                let unknown = || {
-                    let names = WORKS.map(|(name, _)| name).join(", ");
-                    Failure(format!("unknown benchmark `{name}`; there are {names}"))
-                };
-                options.works.push(work.ok_or_else(unknown)?.1);
-            }
+            name => options.works.extend(works(name)?),
         }
     }
     if options.works.is_empty() {
@@ -126,135 +165,131 @@ fn parse(words: &[&str]) -> std::result::Result<Options, Failure> {
     Ok(options)
 }
 
-fn peer(name: &str) -> std::result::Result<&'static str, Failure> {
-    let known = PEERS.iter().find(|known| **known == name);
-    known
-        .copied()
-        .ok_or_else(|| Failure(format!("unknown peer `{name}`; there are {}", PEERS.join(", "))))
+/// One work by its name, or those of a group.
+fn works(name: &str) -> std::result::Result<Vec<Work>, Failure> {
+    if let Some((_, works)) = GROUPS.iter().find(|(known, _)| *known == name) {
+        return Ok(works.to_vec());
+    }
+    if let Some((_, work)) = WORKS.iter().find(|(known, _)| *known == name) {
+        return Ok(vec![*work]);
+    }
+    let names = WORKS.iter().map(|(name, _)| *name).chain(GROUPS.map(|(name, _)| name));
+    let names = names.collect::<Vec<_>>().join(", ");
+    Err(Failure(format!("unknown benchmark `{name}`; there are {names}")))
 }
 
-/// Engines with the base loaded, and a project to build.
+/// Engines with the base loaded, and projects to build.
 struct Bench {
     /// Corten first.
     engines: Vec<Engine>,
-    project: PathBuf,
+    /// The files of everything.
+    place: PathBuf,
+    sample: PathBuf,
+    /// Present when it is measured.
+    service: Option<Application>,
+    large: Option<Application>,
     /// Where the commands' output goes.
     output: PathBuf,
 }
 
 impl Bench {
-    fn prepare(root: &Path, options: &Options) -> std::result::Result<Self, Failure> {
-        let place = shell::target_dir(root).join("bench");
-        ui::step("build corten");
-        shell::run(shell::cargo(root).args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "corten",
-        ]))?;
-        let program = shell::target_dir(root).join("release/corten");
-        let corten = Engine::corten(program, &place.join("store"))?;
-        let project = place.join("project");
-        sample::write(&project, BASE)?;
-        let mut bench = Self { engines: vec![corten], project, output: place.join("output.txt") };
-        ui::step(&format!("make {BASE}"));
-        // A base that is there already needs no network, which peers may not have beside us.
-        if bench.succeed(bench.engines[0].command(&["inspect", BASE])).is_err() {
-            bench.succeed(bench.engines[0].command(&["base", "build", "--quiet", RECIPE]))?;
-        }
-        if options.works.iter().any(|work| *work != Work::Base) {
-            bench.add_peers(options, &place.join("base.tar"))?;
-            for engine in &bench.engines {
-                ui::step(&format!("build the sample with {}", engine.name));
-                bench.succeed(engine.build(&bench.project))?;
-            }
-        }
-        Ok(bench)
-    }
-
-    /// Adds the peers that were asked for, or those that run, with the same base.
-    fn add_peers(&mut self, options: &Options, archive: &Path) -> std::result::Result<(), Failure> {
-        let mut peers = Vec::new();
-        for name in options.against.as_deref().unwrap_or(&PEERS) {
-            match Engine::peer(name) {
-                Ok(peer) => peers.push(peer),
-                Err(failure) if options.against.is_some() => return Err(failure),
-                Err(_) => ui::warn(&format!("{name} does not run here; it is left out")),
-            }
-        }
-        if peers.is_empty() {
-            return Ok(());
-        }
-        let archive_text = archive.display().to_string();
-        let words = ["save", "--format", "docker-archive", "--output", &archive_text, BASE];
-        self.succeed(self.engines[0].command(&words))?;
-        for peer in peers {
-            self.succeed(peer.load(archive))?;
-            self.engines.push(peer);
-        }
-        Ok(())
-    }
-
-    fn succeed(&self, mut command: Command) -> std::result::Result<(), Failure> {
-        measure::run(&mut command, &self.output).map(drop)
-    }
-
     /// Measures one work with every engine in turn.
     fn measure(&self, work: Work, pairs: usize) -> std::result::Result<Result, Failure> {
-        let engines = if work == Work::Base { &self.engines[..1] } else { &self.engines[..] };
-        let mut rows: Vec<Row> = engines
-            .iter()
-            .map(|engine| Row {
+        let mut commands: Vec<(Row, Box<dyn Fn() -> Command + '_>)> = Vec::new();
+        for engine in self.engines.iter().filter(|engine| is_measured(engine, work)) {
+            let row = Row {
                 engine: engine.name,
                 samples: Vec::with_capacity(pairs),
                 measures_cpu: engine.measures_cpu,
-            })
-            .collect();
+            };
+            commands.push((row, Box::new(move || self.command(work, engine))));
+        }
+        if work.is_cold() {
+            let row = Row { engine: FLOOR, samples: Vec::new(), measures_cpu: true };
+            commands.push((row, Box::new(move || self.floor(work))));
+        }
+        let before = if work == Work::Large { Some(self.emptied()?) } else { None };
         // The first round fills caches of the machine and is not counted.
         for round in 0..=pairs {
-            for turn in 0..engines.len() {
+            for turn in 0..commands.len() {
                 // Nobody is always first.
-                let index = (round + turn) % engines.len();
-                let mut command = self.command(work, &engines[index]);
-                if work == Work::Change {
-                    // Other numbers than those of earlier benchmarks, whose results are cached.
-                    let first = u64::from(std::process::id()) * 100_000;
-                    let number = first + (round * engines.len() + turn) as u64;
-                    sample::change(&self.project, number)?;
-                }
-                let sample = measure::run(&mut command, &self.output)?;
+                let index = (round + turn) % commands.len();
+                // Other numbers than those of earlier benchmarks, whose results are cached.
+                let first = u64::from(std::process::id()) * 100_000;
+                self.change(work, first + (round * commands.len() + turn) as u64)?;
+                let (row, command) = &mut commands[index];
+                let sample = measure::run(&mut command(), &self.output)?;
                 if round > 0 {
-                    rows[index].samples.push(sample);
+                    row.samples.push(sample);
                 }
             }
         }
         let mut command = self.command(work, &self.engines[0]);
         let command = shell::describe(command.env_clear());
-        Ok(Result { title: work.title().to_owned(), command: self.shorten(&command), rows })
+        let rows: Vec<Row> = commands.into_iter().map(|(row, _)| row).collect();
+        let mut notes = Vec::new();
+        if work.is_cold() {
+            notes.extend(report::cold_notes(&rows));
+        }
+        if let Some(before) = before {
+            notes.push(self.disk_note(before)?);
+        }
+        let title = work.title().to_owned();
+        Ok(Result { title, command: self.shorten(&command), rows, notes })
+    }
+
+    fn change(&self, work: Work, number: u64) -> std::result::Result<(), Failure> {
+        match (work, &self.service) {
+            (Work::Change, _) => sample::change(&self.sample, number),
+            (Work::AppChange, Some(service)) => application::change(&service.directory, number),
+            _ => Ok(()),
+        }
     }
 
     fn command(&self, work: Work, engine: &Engine) -> Command {
+        let directory = self.project(work);
         match work {
-            Work::Noop | Work::Change => engine.build(&self.project),
+            Work::Noop | Work::Change | Work::AppNoop | Work::AppChange => engine.build(directory),
+            Work::AppCold | Work::Large => engine.build_again(directory),
             Work::Run => engine.run(),
             Work::Base => engine.command(&["base", "build", "--quiet", RECIPE]),
         }
     }
 
-    /// Leaves out what is only true for this machine.
-    fn shorten(&self, command: &str) -> String {
-        let place = self.project.parent().unwrap_or(&self.project).display().to_string();
-        command.replace(&format!(" --root {place}/store"), "").replace(&format!("{place}/"), "")
+    fn application(&self, work: Work) -> Option<&Application> {
+        if work == Work::Large { self.large.as_ref() } else { self.service.as_ref() }
     }
 
-    /// Removes what the peers keep; corten's store is in the target directory.
-    fn clean_up(&self) {
-        for engine in self.engines.iter().skip(1) {
-            if let Err(Failure(message)) = self.succeed(engine.remove()) {
-                ui::warn(&message);
+    fn project(&self, work: Work) -> &Path {
+        match work {
+            Work::AppNoop | Work::AppChange | Work::AppCold | Work::Large => {
+                self.application(work).map_or(&self.sample, |application| &application.directory)
             }
+            _ => &self.sample,
         }
+    }
+
+    /// Installs the same wheels in a container, and nothing else.
+    fn floor(&self, work: Work) -> Command {
+        let wheels = format!("{}:/wheels:ro", self.project(work).join("wheels").display());
+        let words = ["run", "--rm", "--network", "none", "--volume", &wheels, BASE];
+        let mut command = self.engines[0].command(&words);
+        command.args(self.application(work).into_iter().flat_map(|app| app.install.split(' ')));
+        command
+    }
+
+    /// Leaves out what is only true for this machine.
+    fn shorten(&self, command: &str) -> String {
+        let place = self.place.display().to_string();
+        command.replace(&format!(" --root {place}/store"), "").replace(&format!("{place}/"), "")
+    }
+}
+
+fn is_measured(engine: &Engine, work: Work) -> bool {
+    match work {
+        Work::Base => engine.name == "corten",
+        Work::Run => engine.runs(),
+        _ => true,
     }
 }
 
@@ -274,16 +309,27 @@ mod tests {
         let words = ["run", "--against", "podman,docker", "--pairs", "5", "--write", "base"];
         let options = parse(&words).unwrap();
         assert_eq!(options.works, [Work::Run, Work::Base]);
-        assert_eq!(options.against, Some(vec!["podman", "docker"]));
+        let names: Vec<_> = options.against.iter().flatten().map(Peer::name).collect();
+        assert_eq!(names, ["podman", "docker"]);
         assert_eq!((options.pairs, options.write), (5, true));
         assert_eq!(parse(&["--against", ""]).unwrap().against, Some(vec![]));
     }
 
     #[test]
+    fn a_group_is_several_works() {
+        let works = parse(&["build"]).unwrap().works;
+        assert_eq!(works, [Work::AppNoop, Work::AppChange, Work::AppCold, Work::Large]);
+        assert_eq!(Work::Large.pairs(20), PAIRS_OF_LARGE);
+    }
+
+    #[test]
     fn a_wrong_word_is_an_error_that_says_what_there_is() {
         for (words, expected) in [
-            (&["nop"][..], "unknown benchmark `nop`; there are noop, change, run, base"),
-            (&["--against", "lxc"], "unknown peer `lxc`; there are docker, podman"),
+            (
+                &["nop"][..],
+                "unknown benchmark `nop`; there are noop, change, run, base, app-noop, app-change, \
+                 app-cold, large, build",
+            ),
             (&["--pairs", "0"], "`0` is no number of pairs"),
             (&["--pairs"], "`--pairs` needs a value"),
         ] {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Result as WorkResult;
 use super::measure::{Summary, wins};
+use super::{Result as WorkResult, Row};
 use crate::{Failure, shell};
 
 /// Returns one table per work.
@@ -54,7 +54,23 @@ fn table(text: &mut String, result: &WorkResult) {
             ),
         );
     }
+    for note in &result.notes {
+        put(text, format_args!("\n{note}"));
+    }
     text.push('\n');
+}
+
+/// What a build took beyond the program that it runs, and its memory, in sentences.
+pub(super) fn cold_notes(rows: &[Row]) -> Option<String> {
+    let (ours, floor) = (rows.first()?, rows.last()?);
+    let (ours, floor) = (Summary::of(&ours.samples), Summary::of(&floor.samples));
+    let beyond = ours.wall_median.as_secs_f64() - floor.wall_median.as_secs_f64();
+    Some(format!(
+        "`{}` is the same installation in a container of corten, without a build. corten's build took \
+         {beyond:.2} s more; its process had {} MB of memory at most.",
+        super::FLOOR,
+        ours.peak_bytes / 1_000_000
+    ))
 }
 
 /// Returns the page with everything that is needed to judge and to repeat the numbers.
@@ -67,7 +83,9 @@ pub(super) fn page(
 # Benchmarks
 
 `cargo xtask bench --write` measured this and wrote this page. The sample is a project of 130 files
-and 21 MB on a golden Python base; the same base is loaded into each engine. The engines take turns,
+and 21 MB on a golden Python base, whose last step copies all of it; the service has its packages as
+wheels in the context, then a hundred files of code, then the one that changes. The same base is loaded
+into each engine. The engines take turns,
 so that a slow moment of the machine meets all of them. Wall time is what a person waits. CPU time is
 user and system time of the command and of the children that it waited for; a daemon's or a detached
 monitor's is not in it, which favours the peers. Compare ratios, not milliseconds, with other machines.
@@ -112,15 +130,17 @@ fn millis(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Row;
     use super::super::measure::Sample;
     use super::*;
 
     #[test]
     fn a_table_compares_each_peer_with_corten() {
         let samples = |wall| {
-            let sample =
-                Sample { wall: Duration::from_millis(wall), cpu: Duration::from_micros(4200) };
+            let sample = Sample {
+                wall: Duration::from_millis(wall),
+                cpu: Duration::from_micros(4200),
+                peak_bytes: 1,
+            };
             vec![sample; 3]
         };
         let row = |engine, wall, measures_cpu| Row { engine, samples: samples(wall), measures_cpu };
@@ -128,6 +148,7 @@ mod tests {
             title: "Run".to_owned(),
             command: "corten run".to_owned(),
             rows: vec![row("corten", 10, true), row("docker", 250, false)],
+            notes: vec!["A sentence.".to_owned()],
         };
         let expected = "\
 ## Run
@@ -138,6 +159,8 @@ Measured 3 times each, interleaved: `corten run`.
 |---|---:|---:|---:|---:|---|
 | corten | 10.0 ms | 10.0 ms | 10.0 ms | 4.2 ms | – |
 | docker | 250 ms | 250 ms | 250 ms | in the daemon | 25.0 times the wall time; corten faster in 3 of 3 |
+
+A sentence.
 
 ";
         assert_eq!(tables(&[result]), expected);

@@ -55,7 +55,7 @@ fn dockerfile(base: &str) -> String {
     )
 }
 
-fn module(number: u64) -> String {
+pub(super) fn module(number: u64) -> String {
     let mut noise = Noise(1000 + number);
     let mut text = format!("\"\"\"Module {number} of the sample.\"\"\"\n\n");
     for function in 0..40 {
