@@ -341,7 +341,7 @@ impl Job<'_> {
         }
         let (made, layer) = self.assemble(packages, epoch, image_mirrors)?;
         let payload = serde_json::to_value(&made).expect("pins have only text as map keys");
-        let record = StepRecord { layer: Some(layer.id), payload };
+        let record = StepRecord { layer: Some(layer.id), payload, blobs: Vec::new() };
         self.store.put_step(&key, &record).map_err(stored("the layer"))?;
         Ok(made)
     }

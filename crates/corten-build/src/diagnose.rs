@@ -4,16 +4,36 @@ use std::error::Error;
 
 use corten_diag::{Diagnostic, Span};
 use corten_oci::tree::TreePath;
+use corten_record::Told;
 use corten_store::{Store, StoreError};
 
 use crate::copy::CopyError;
 use crate::copy::select::clean;
 use crate::files::{ContextFiles, Files as _, FilesError, Rule};
 use crate::graph::{CopyOp, Graph, Input, Op, Place, Step};
+use crate::recording;
 use crate::run::{ExecError, RunOutcome};
 
 /// How many of the last output lines are shown with a failed command.
 const OUTPUT_LINES_MAX: usize = 20;
+
+/// How many addresses are named.
+const MISSING_MAX: usize = 10;
+
+/// What programs say that look for a server without a proxy in a network that has none: libc,
+/// Node.js, Go, Rust.
+const NO_NETWORK: [&str; 10] = [
+    "temporary failure in name resolution",
+    "name or service not known",
+    "could not resolve",
+    "couldn't resolve",
+    "unable to resolve",
+    "network is unreachable",
+    "connection refused",
+    "eai_again",
+    "no such host",
+    "failed to lookup address",
+];
 
 /// How much output is kept for that.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
@@ -44,7 +64,19 @@ pub(crate) enum StepError {
     #[error(transparent)]
     User(#[from] corten_runtime::user::UserError),
     #[error("the command ended with code {}", outcome.code)]
-    Command { outcome: RunOutcome, output: Tail, memory_limit: Option<u64> },
+    Command {
+        outcome: RunOutcome,
+        output: Tail,
+        memory_limit: Option<u64>,
+        /// What was asked for meanwhile, if that was recorded.
+        told: Option<Box<Told>>,
+    },
+    #[error("the step asked for something that it must not have")]
+    Refused { told: Box<Told>, lock: String },
+    #[error("the host's network cannot be recorded")]
+    HostNetwork,
+    #[error("the store lacks {} things that the lock has", missing.len())]
+    Missing { missing: Vec<String> },
 }
 
 impl StepError {
@@ -76,6 +108,12 @@ impl Tail {
             let cut = self.bytes.len() - OUTPUT_BYTES_MAX;
             self.bytes.drain(..cut);
         }
+    }
+
+    /// Whether programs said that they found no network, as the usual libraries put it.
+    fn tells_of_no_network(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.bytes).to_ascii_lowercase();
+        NO_NETWORK.iter().any(|sign| text.contains(sign))
     }
 
     fn lines(&self) -> Vec<String> {
@@ -131,8 +169,22 @@ pub(crate) fn diagnose(
     context: Option<&ContextFiles>,
 ) -> Diagnostic {
     let diagnostic = match error {
-        StepError::Command { outcome, output, memory_limit } => {
-            command(step, *outcome, output, *memory_limit)
+        StepError::Command { outcome, output, memory_limit, told } => {
+            let diagnostic = command(step, *outcome, output, *memory_limit);
+            match told {
+                Some(told) => network_told(diagnostic, told, output),
+                None => diagnostic,
+            }
+        }
+        StepError::Refused { told, lock } => recording::refused(told, lock),
+        StepError::Missing { missing } => {
+            let mut diagnostic = Diagnostic::error(error.to_string());
+            let shown = missing.iter().take(MISSING_MAX);
+            diagnostic.notes.extend(shown.map(|url| format!("`{url}` is not in the store")));
+            if missing.len() > MISSING_MAX {
+                diagnostic.notes.push(format!("and {} more", missing.len() - MISSING_MAX));
+            }
+            diagnostic.with_hint("`corten build --locked` fetches them once, with the network")
         }
         StepError::Copy(CopyError::NotFound { word, path, near }) => {
             let missing = Missing { word: *word, path, near: near.as_deref() };
@@ -174,6 +226,10 @@ fn hint(error: &StepError) -> Option<String> {
         StepError::Files(error) => error.hint(),
         StepError::User(error) => error.hint(),
         StepError::NoSecret { id } => Some(format!("give it with `--secret id={id},src=FILE`")),
+        StepError::HostNetwork => Some(
+            "leave out `--network=host`, or build without a lock; `--network=none` needs no record"
+                .to_owned(),
+        ),
         StepError::SecretText { .. } => Some("mount it as a file: leave out `env=`".to_owned()),
         _ => None,
     }
@@ -218,6 +274,21 @@ fn command(step: &Step, outcome: RunOutcome, output: &Tail, limit: Option<u64>) 
         ),
         (None, _) => None,
     };
+    diagnostic
+}
+
+/// Tells of servers that gave no answer, and of programs that do not know a proxy.
+fn network_told(mut diagnostic: Diagnostic, told: &Told, output: &Tail) -> Diagnostic {
+    let unknown = told.refusals.iter().map(|refusal| recording::sentence(refusal, "the lock"));
+    let sentences: Vec<String> = told.failures.iter().cloned().chain(unknown).collect();
+    diagnostic.notes.extend(sentences.iter().take(MISSING_MAX).cloned());
+    if diagnostic.hint.is_none() && sentences.is_empty() && output.tells_of_no_network() {
+        diagnostic.hint = Some(
+            "a recorded step reaches servers only through the proxy that `HTTP_PROXY` and \
+             `HTTPS_PROXY` name: tell the program to use it, or fetch with one that does"
+                .to_owned(),
+        );
+    }
     diagnostic
 }
 

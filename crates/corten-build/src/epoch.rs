@@ -12,6 +12,7 @@ use corten_sys::error::IoError;
 use crate::error::{BuildError, Diagnosed};
 use crate::options::{BuildOptions, Context};
 use crate::plan::epoch::{NAME, Whose, whose};
+use crate::recording::Recording;
 use crate::remote::{Fetching, source_time};
 
 /// Replaces a `SOURCE_DATE_EPOCH` that is `context`, or the name of a stage or of a further context,
@@ -42,7 +43,13 @@ pub fn settle_epoch(
             Context::Empty | Context::Directory(_) => None,
         },
         Whose::Source(source, span) => {
-            let fetching = Fetching { remotes: &options.remotes, store, reporter };
+            let fetching = Fetching {
+                remotes: &options.remotes,
+                store,
+                reporter,
+                lock: options.recording.lock(),
+                is_offline: matches!(options.recording, Recording::Offline(_)),
+            };
             source_time(&fetching, &source, span).map_err(diagnosed)?
         }
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, SourceFile};
+use corten_record::RecordError;
 use corten_store::StoreError;
 use corten_sys::error::IoError;
 
@@ -32,6 +33,8 @@ pub enum BuildError {
     /// What the build needs could not be fetched.
     #[error(transparent)]
     Remote(RemoteError),
+    #[error("failed to record what the build fetches")]
+    Record(#[from] RecordError),
     #[error("the store failed during the build")]
     Store(#[from] StoreError),
 }
@@ -65,7 +68,8 @@ impl BuildError {
             }
             Self::Store(error) => error.hint(),
             Self::Remote(error) => error.hint(),
-            Self::Diagnosed(_) | Self::Read(_) => None,
+            Self::Record(RecordError::Store(error)) => error.hint(),
+            Self::Record(_) | Self::Diagnosed(_) | Self::Read(_) => None,
         }
     }
 }

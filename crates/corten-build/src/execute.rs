@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use corten_record::Fetched;
 use corten_store::{Layer, Seal};
 
 use crate::copy::owner::{self, Databases};
@@ -13,6 +14,7 @@ use crate::diagnose::StepError;
 use crate::files::{Directories, Files};
 use crate::graph::{CopyOp, Graph, Input, Op, Stage, Step, WorkdirOp};
 use crate::options::BuildOptions;
+use crate::recording::Session;
 use crate::run;
 use crate::solve::{StageOutput, Tools};
 
@@ -37,16 +39,26 @@ pub(crate) struct Execution<'a> {
     /// What is taken, in the same order.
     pub(crate) selections: &'a [Option<Arc<Selection>>],
     pub(crate) cancelled: &'a Arc<AtomicBool>,
+    /// Set when what is fetched is recorded.
+    pub(crate) session: Option<&'a Session<'a>>,
+}
+
+/// What a step made.
+pub(crate) struct Made {
+    pub(crate) layer: Layer,
+    /// What it fetched, if that was recorded.
+    pub(crate) fetched: Option<Vec<Fetched>>,
 }
 
 impl Execution<'_> {
     /// Makes the layer.
-    pub(crate) fn run(&self) -> Result<Layer, StepError> {
-        match &self.step.op {
-            Op::Copy(op) => self.copy(op),
-            Op::Workdir(op) => self.workdir(op),
-            Op::Run(op) => run::step::run(self, op),
-        }
+    pub(crate) fn run(&self) -> Result<Made, StepError> {
+        let layer = match &self.step.op {
+            Op::Copy(op) => self.copy(op)?,
+            Op::Workdir(op) => self.workdir(op)?,
+            Op::Run(op) => return run::step::run(self, op),
+        };
+        Ok(Made { layer, fetched: None })
     }
 
     fn copy(&self, op: &CopyOp) -> Result<Layer, StepError> {

@@ -39,6 +39,7 @@ mod lock;
 mod options;
 pub mod output;
 mod plan;
+pub mod recording;
 pub mod remote;
 mod run;
 mod solve;
@@ -52,6 +53,7 @@ use corten_diag::{Event, Reporter};
 use corten_store::{Image, Store};
 
 pub use copy::mode::{ModeChange, ModeError};
+pub use corten_record as record;
 pub use corten_runtime::Network;
 pub use epoch::settle_epoch;
 pub use error::{BuildError, Diagnosed};

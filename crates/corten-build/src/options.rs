@@ -10,6 +10,7 @@ use corten_store::Image;
 use corten_sys::file;
 
 use crate::error::BuildError;
+use crate::recording::Recording;
 use crate::remote::{Remotes, Source};
 
 /// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
@@ -50,6 +51,8 @@ pub struct BuildOptions {
     pub run: RunOptions,
     /// How things are fetched.
     pub remotes: Remotes,
+    /// Whether what is fetched is recorded, or compared with what was.
+    pub recording: Recording,
 }
 
 /// How `RUN` steps are carried out. Of it only the network mode and `normalise` are part of a cache
@@ -207,6 +210,7 @@ impl BuildOptions {
             secrets: BTreeMap::new(),
             run: RunOptions::new(),
             remotes: Remotes::default(),
+            recording: Recording::Off,
         }
     }
 }

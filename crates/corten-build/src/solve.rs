@@ -25,13 +25,14 @@ use crate::copy::{self, CopyError};
 use crate::define::{Contexts, Defined, Definitions, copies, define};
 use crate::diagnose::{StepError, diagnose, mount_error};
 use crate::error::{BuildError, Diagnosed};
-use crate::execute::Execution;
+use crate::execute::{Execution, Made};
 use crate::export::export;
 use crate::files::{FilesError, Found, LayerFiles};
 use crate::graph::{Base, CopyOp, Graph, Input, Op, Stage, StageId, Step};
 use crate::key::{KeyHasher, chain_id};
 use crate::lock::StepLock;
 use crate::options::BuildOptions;
+use crate::recording::{self, Materials, Recording, Session, SourceMaterial, bases, check_bases};
 use crate::remote::{Fetching, fetch_all};
 use crate::traits::Executor;
 
@@ -51,6 +52,8 @@ pub struct Target {
     pub config: ImageConfig,
     /// The layers, the bottom first; they are in the store and stay while the store is open.
     pub layers: Vec<Layer>,
+    /// What it was made of, if that was recorded.
+    pub materials: Option<Materials>,
 }
 
 impl Target {
@@ -81,9 +84,21 @@ pub fn solve_target(
     options: &BuildOptions,
     tools: &Tools<'_>,
 ) -> Result<Target, BuildError> {
-    let fetching =
-        Fetching { remotes: &options.remotes, store: tools.store, reporter: tools.reporter };
+    let lock = options.recording.lock();
+    if let Some(lock) = lock {
+        check_bases(graph, lock)?;
+    }
+    let fetching = Fetching {
+        remotes: &options.remotes,
+        store: tools.store,
+        reporter: tools.reporter,
+        lock,
+        is_offline: matches!(options.recording, Recording::Offline(_)),
+    };
     let fetched = fetch_all(graph, options, &fetching)?;
+    let sources: Vec<SourceMaterial> =
+        fetched.values().filter_map(|fetched| fetched.material.clone()).collect();
+    let session = Session::begin(options, tools.store)?;
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
     let defined = define(graph, &contexts, tools.reporter);
     // What was hashed is worth keeping even if something is missing.
@@ -91,9 +106,9 @@ pub fn solve_target(
     let definitions = defined.map_err(|diagnostics| {
         BuildError::from(Diagnosed::new(diagnostics, Arc::clone(&graph.source)))
     })?;
-    let solver = Solver::new(graph, options, tools, &contexts, &definitions);
+    let solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
     let output = std::thread::scope(|scope| {
-        let output = solver.stage(scope, graph.target());
+        let output = solver.target(scope);
         if output.is_err() {
             solver.cancelled.store(true, Ordering::Relaxed);
         }
@@ -106,7 +121,13 @@ pub fn solve_target(
     solver.report_unneeded();
     let mut config = graph.stage(graph.target()).config.clone();
     config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
-    Ok(Target { config, layers: output.layers.clone() })
+    let layers = output.layers.clone();
+    drop(solver);
+    let materials = session.map(|session| {
+        let platform = graph.platform.to_string();
+        session.finish(Materials { platform, bases: bases(graph), sources, fetched: Vec::new() })
+    });
+    Ok(Target { config, layers, materials })
 }
 
 /// A stage's layers, the bottom first.
@@ -148,6 +169,7 @@ struct Solver<'a> {
     tools: &'a Tools<'a>,
     contexts: &'a Contexts,
     definitions: &'a Definitions,
+    session: Option<&'a Session<'a>>,
     slots: Vec<(Mutex<Slot>, Condvar)>,
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
@@ -164,6 +186,7 @@ impl<'a> Solver<'a> {
         tools: &'a Tools<'a>,
         contexts: &'a Contexts,
         definitions: &'a Definitions,
+        session: Option<&'a Session<'a>>,
     ) -> Self {
         let slots = graph.stages.iter().map(|_| (Mutex::new(Slot::Idle), Condvar::new())).collect();
         Self {
@@ -172,12 +195,24 @@ impl<'a> Solver<'a> {
             tools,
             contexts,
             definitions,
+            session,
             slots,
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
             total: graph.step_count(),
         }
+    }
+
+    /// Evaluates the target; in a recorded build every stage, since what it fetched is asked for.
+    fn target<'env>(&'env self, threads: Threads<'_, 'env>) -> Result<Arc<StageOutput>, Stopped> {
+        let output = self.stage(threads, self.graph.target())?;
+        if self.session.is_some() {
+            for index in 0..self.graph.stages.len() {
+                self.stage(threads, StageId(index))?;
+            }
+        }
+        Ok(output)
     }
 
     /// Evaluates a stage, or waits for the thread that does.
@@ -289,8 +324,12 @@ impl<'a> Solver<'a> {
         on_miss: &mut dyn FnMut(),
     ) -> Result<(Layer, Outcome), Failed> {
         let first = Self::definition_key(&at, below)?;
-        if let Some(layer) = self.known(at.stage, &first)? {
-            return Ok((layer, Outcome::Cached));
+        let takes_from_stages =
+            at.step.op.inputs().iter().any(|input| matches!(input, Input::Stage(_)));
+        // A stage that is done again may come to another result than its definition had before.
+        let skips_first = self.session.is_some() && takes_from_stages;
+        if !skips_first && let Some(made) = self.known(&at, &first)? {
+            return Ok((made.layer, Outcome::Cached));
         }
         self.start(at.step);
         on_miss();
@@ -302,25 +341,25 @@ impl<'a> Solver<'a> {
         let has_stages = inputs.iter().any(Option::is_some);
         let key = if has_stages { Self::content_key(&at, below, &selections)? } else { first };
         if key != first
-            && let Some(layer) = self.known(at.stage, &key)?
+            && let Some(made) = self.known(&at, &key)?
         {
-            self.record(&first, &layer)?;
-            return Ok((layer, Outcome::Cached));
+            self.record(&first, &made)?;
+            return Ok((made.layer, Outcome::Cached));
         }
         let lock = StepLock::take(self.tools.store, &key, self.tools.reporter, at.step)
             .map_err(|error| Failed::Here(StepError::Files(error.into())))?;
-        let found = if lock.waited() { self.known(at.stage, &key)? } else { None };
+        let found = if lock.waited() { self.known(&at, &key)? } else { None };
         let outcome = if found.is_some() { Outcome::Cached } else { Outcome::Done };
-        let layer = match found {
-            Some(layer) => layer,
+        let made = match found {
+            Some(made) => made,
             None => self.make(&at, below, &inputs, &selections)?,
         };
-        self.record(&key, &layer)?;
+        self.record(&key, &made)?;
         if key != first {
-            self.record(&first, &layer)?;
+            self.record(&first, &made)?;
         }
         lock.release();
-        Ok((layer, outcome))
+        Ok((made.layer, outcome))
     }
 
     fn make(
@@ -329,7 +368,7 @@ impl<'a> Solver<'a> {
         below: &StageOutput,
         inputs: &[Option<Arc<StageOutput>>],
         selections: &[Option<Arc<Selection>>],
-    ) -> Result<Layer, StepError> {
+    ) -> Result<Made, StepError> {
         let execution = Execution {
             graph: self.graph,
             options: self.options,
@@ -341,8 +380,13 @@ impl<'a> Solver<'a> {
             inputs,
             selections,
             cancelled: &self.cancelled,
+            session: self.session,
         };
-        execution.run().map_err(|error| error.classify(self.tools.store))
+        let made = execution.run().map_err(|error| error.classify(self.tools.store))?;
+        if let (Some(session), Some(fetched)) = (self.session, &made.fetched) {
+            session.add(fetched);
+        }
+        Ok(made)
     }
 
     /// Evaluates the stages that a step takes files from, in the order of its inputs.
@@ -443,20 +487,32 @@ impl<'a> Solver<'a> {
         Ok(key.finish())
     }
 
-    fn known(&self, stage: &Stage, key: &CacheKey) -> Result<Option<Layer>, StepError> {
+    /// What was made under a key before; in a recorded build only if it is known what was fetched
+    /// for it.
+    fn known(&self, at: &StepAt<'_>, key: &CacheKey) -> Result<Option<Made>, StepError> {
         let mut filter = self.options.no_cache_filter.iter();
-        if self.options.no_cache || filter.any(|name| stage.name.eq_ignore_ascii_case(name)) {
+        if self.options.no_cache || filter.any(|name| at.stage.name.eq_ignore_ascii_case(name)) {
             return Ok(None);
         }
         let Some(record) = self.tools.store.step(key)? else { return Ok(None) };
-        match record.layer {
-            Some(id) => Ok(self.tools.store.layer(&id)?),
-            None => Ok(None),
-        }
+        let Some(id) = record.layer else { return Ok(None) };
+        let Some(layer) = self.tools.store.layer(&id)? else { return Ok(None) };
+        let Some(session) = self.session else { return Ok(Some(Made { layer, fetched: None })) };
+        let accepted = session.accept(&at.step.op, &record.payload);
+        Ok(accepted.map(|fetched| {
+            session.add(&fetched);
+            Made { layer, fetched: Some(fetched) }
+        }))
     }
 
-    fn record(&self, key: &CacheKey, layer: &Layer) -> Result<(), StepError> {
-        let record = StepRecord { layer: Some(layer.id), payload: serde_json::Value::Null };
+    fn record(&self, key: &CacheKey, made: &Made) -> Result<(), StepError> {
+        let fetched = made.fetched.as_deref();
+        let with_content = fetched.unwrap_or_default().iter().filter(|entry| entry.size_bytes > 0);
+        let record = StepRecord {
+            layer: Some(made.layer.id),
+            payload: recording::payload(fetched),
+            blobs: with_content.map(|entry| entry.sha256).collect(),
+        };
         Ok(self.tools.store.put_step(key, &record)?)
     }
 

@@ -46,7 +46,7 @@ pub use init::{INIT_ARGUMENT, init_main};
 pub use network::ports::PortMapping;
 pub use notice::Notice;
 pub use plan::{Plan, plan};
-pub use run::{Exit, Io, Oom, Outcome, Output, run};
+pub use run::{Exit, Io, Oom, Outcome, Output, TakeListener, run};
 pub use spec::{
     BindMount, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources, Rlimit,
     RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,

@@ -42,6 +42,9 @@ pub struct ContainerSpec {
     pub host_files: HostFiles,
     pub network: Network,
     pub ports: Vec<PortMapping>,
+    /// A port of the container's own loopback address on which the caller listens: the socket goes
+    /// to [`crate::Io::listener`] before the program starts.
+    pub listen_port: Option<u16>,
     pub capabilities: BTreeSet<Capability>,
     pub no_new_privileges: bool,
     pub seccomp: Seccomp,
@@ -82,6 +85,7 @@ impl ContainerSpec {
             host_files: HostFiles::default(),
             network: Network::None,
             ports: Vec::new(),
+            listen_port: None,
             capabilities: default_capabilities(),
             no_new_privileges: true,
             seccomp: Seccomp::Default,

@@ -250,7 +250,8 @@ impl Live {
         policy: &GcPolicy,
         report: &mut GcReport,
     ) -> Result<(), StoreError> {
-        let mut candidates: BTreeMap<(i64, PathBuf), Option<DiffId>> = BTreeMap::new();
+        let mut candidates: BTreeMap<(i64, PathBuf), (Option<DiffId>, Vec<Digest>)> =
+            BTreeMap::new();
         for path in step_paths(inner)? {
             let used = steps::last_used(&path)?.unwrap_or_default();
             let Some(stored) = steps::read_step(&path)? else {
@@ -258,10 +259,11 @@ impl Live {
                 report.steps += u64::from(inner.remove_record(&path)?);
                 continue;
             };
-            candidates.insert((used, path), stored.record.layer.map(|layer| layer.diff_id()));
+            let layer = stored.record.layer.map(|layer| layer.diff_id());
+            candidates.insert((used, path), (layer, stored.record.blobs));
         }
         let mut budget = policy.keep_bytes;
-        for ((used, path), layer) in candidates.iter().rev() {
+        for ((used, path), (layer, blobs)) in candidates.iter().rev() {
             let needed = layer.filter(|layer| !self.layers.contains(layer));
             let wanted = policy.keep_unused_steps || is_young(policy, inner.now(), *used);
             let stays = match needed {
@@ -274,6 +276,7 @@ impl Live {
             };
             if stays {
                 self.layers.extend(needed);
+                self.blobs.extend(blobs);
             } else {
                 report.steps += u64::from(inner.remove_record(path)?);
             }

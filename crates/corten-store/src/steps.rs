@@ -49,6 +49,9 @@ pub struct StepRecord {
     /// Whatever the builder wants to know again.
     #[serde(default)]
     pub payload: serde_json::Value,
+    /// Content that stays as long as the record does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Digest>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

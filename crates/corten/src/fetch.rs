@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use corten_base::{HttpOptions, HttpTransport};
+use corten_build::record::{
+    HttpUpstream, Upstream, UpstreamError, UpstreamOptions, UpstreamRequest, UpstreamResponse,
+};
 use corten_build::remote::{
     FetchError, FetchRequest, FetchResponse, Fetcher, GitOptions, Remotes, Source,
     without_credentials,
@@ -68,6 +71,32 @@ impl Fetcher for Http {
     }
 }
 
+/// Asks servers for steps whose requests are recorded. The certificates are read when something is
+/// asked for first.
+struct RecordedHttp {
+    options: UpstreamOptions,
+    upstream: OnceLock<HttpUpstream>,
+}
+
+impl Upstream for RecordedHttp {
+    fn send(&self, request: &UpstreamRequest<'_>) -> Result<UpstreamResponse, UpstreamError> {
+        let upstream = if let Some(upstream) = self.upstream.get() {
+            upstream
+        } else {
+            let made = HttpUpstream::new(&self.options);
+            let made = made.map_err(|error| UpstreamError { message: error.to_string() })?;
+            self.upstream.get_or_init(|| made)
+        };
+        upstream.send(request)
+    }
+}
+
+/// The same settings as for everything else that is fetched.
+fn upstream_options(settings: &Settings) -> UpstreamOptions {
+    let HttpOptions { ca_bundle, http_proxy, https_proxy, no_proxy } = http_options(settings);
+    UpstreamOptions { ca_bundle, http_proxy, https_proxy, no_proxy }
+}
+
 /// What a build may use to fetch.
 pub(crate) fn remotes(settings: &Settings) -> Remotes {
     let http = Http { options: http_options(settings), transport: OnceLock::new() };
@@ -85,7 +114,8 @@ pub(crate) fn remotes(settings: &Settings) -> Remotes {
         program: corten_sys::command::find_program("git", path.as_ref()),
         environment: variables,
     };
-    Remotes { fetcher: Some(Arc::new(http)), git }
+    let upstream = RecordedHttp { options: upstream_options(settings), upstream: OnceLock::new() };
+    Remotes { fetcher: Some(Arc::new(http)), git, upstream: Some(Arc::new(upstream)) }
 }
 
 /// Reads a context that may lie elsewhere; `None` for a path.

@@ -7,7 +7,7 @@ use super::workspace::{Member, Workspace};
 const LAYERS: [&[&str]; 5] = [
     &["corten-oci", "corten-diag", "corten-sys"],
     &["corten-store", "corten-dockerfile"],
-    &["corten-registry", "corten-runtime", "corten-lint", "corten-scan"],
+    &["corten-registry", "corten-runtime", "corten-lint", "corten-scan", "corten-record"],
     &["corten-build", "corten-base", "corten-slim", "corten-compose", "corten-report"],
     &["corten"],
 ];

@@ -47,7 +47,7 @@ impl OpenedContext {
         store: &Store,
         reporter: &dyn Reporter,
     ) -> Result<Self, RemoteError> {
-        let fetching = Fetching { remotes, store, reporter };
+        let fetching = Fetching { remotes, store, reporter, lock: None, is_offline: false };
         match from {
             MainContext::Stream { name, reader } => {
                 let staging = store.stage()?;
@@ -58,6 +58,7 @@ impl OpenedContext {
                         path: String::new(),
                         modified: None,
                         time: None,
+                        material: None,
                     }),
                     Content::Other(file) => Opened::Dockerfile(text(&file, &name)?),
                 };
@@ -119,7 +120,8 @@ fn opened(fetching: &Fetching<'_>, fetched: &Fetched, name: &str) -> Result<Open
     if archive(&from, name, &staging)? {
         let time = archive_time(fetched, &staging)?;
         let held = Held::Staging(staging);
-        return Ok(Opened::Files(Fetched { held, path: String::new(), modified: None, time }));
+        let (path, modified, material) = (String::new(), None, None);
+        return Ok(Opened::Files(Fetched { held, path, modified, time, material }));
     }
     let file = file::open(&from)?;
     Ok(Opened::Dockerfile(text(&file, name)?))

@@ -94,7 +94,8 @@ pub(super) fn as_context(fetching: &Fetching<'_>, source: &Source) -> Result<Fet
     } else {
         corten_sys::file::rename(&from, &staging.tree().join(CONTEXT_FILE))?;
     }
-    Ok(Fetched { held: Held::Staging(staging), path: String::new(), modified: None, time })
+    let (path, material) = (String::new(), fetched.material);
+    Ok(Fetched { held: Held::Staging(staging), path, modified: None, time, material })
 }
 
 /// When an archive was made: as its server says, else the time of its newest file.

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use corten_record::recorded_url;
 use corten_store::{CacheKey, Layer, Seal, Staging, StepRecord};
 use corten_sys::beneath::{Dir, FileKind, Resolve, Root};
 use corten_sys::command::Command;
@@ -17,6 +18,7 @@ use corten_sys::process::Ended;
 use super::address::{is_hex, is_whole_commit, without_credentials};
 use super::{Address, Fetched, Fetching, GitSource, Held, RemoteError};
 use crate::key::KeyHasher;
+use crate::recording::SourceMaterial;
 
 /// What a server may list: the largest repositories have some hundred thousand names.
 const OUTPUT_BYTES_MAX: u64 = 64 << 20;
@@ -49,20 +51,36 @@ impl std::fmt::Debug for GitOptions {
 /// Checks a repository out, or finds that it was done before.
 pub(crate) fn fetch(fetching: &Fetching<'_>, source: &GitSource) -> Result<Fetched, RemoteError> {
     let git = Git::new(fetching, source)?;
-    let found = git.look_up()?;
+    let pin = git.pinned()?;
+    let found = git.settle(pin.as_deref())?;
     if let Some(expected) = source.commit.as_ref().filter(|commit| !found.id.starts_with(*commit))
         && found.is_whole()
     {
         return Err(git.wrong_commit(expected, &found.id));
     }
     let known = if found.is_whole() { git.known(&found.id)? } else { None };
-    let (layer, time) = match known {
-        Some(known) => known,
+    let (layer, time, commit) = match known {
+        Some((layer, time)) => (layer, time, found.id.clone()),
+        None if fetching.is_offline => {
+            return Err(RemoteError::Offline { address: git.address() });
+        }
         None => git.check_out(&found)?,
     };
+    if let (Some(expected), Some(lock)) = (pin, fetching.lock)
+        && expected != commit
+    {
+        let (address, lock) = (git.address(), lock.name.clone());
+        return Err(RemoteError::Differs { address, lock, expected, found: commit });
+    }
+    let material = Some(SourceMaterial::Git {
+        url: recorded_url(source.address.shown()),
+        reference: source.reference.clone(),
+        commit,
+    });
     let path = source.directory.clone();
     check_directory(&layer, source)?;
-    Ok(Fetched { held: Held::Layer(layer), path, modified: None, time: Some(time) })
+    let held = Held::Layer(layer);
+    Ok(Fetched { held, path, modified: None, time: Some(time), material })
 }
 
 /// The directory must be there, and one.
@@ -173,7 +191,33 @@ impl<'a> Git<'a> {
         }
     }
 
-    fn check_out(&self, found: &Found) -> Result<(Layer, i64), RemoteError> {
+    /// The commit that a lock has for this.
+    fn pinned(&self) -> Result<Option<String>, RemoteError> {
+        let Some(lock) = self.fetching.lock else { return Ok(None) };
+        let url = recorded_url(self.source.address.shown());
+        let found = lock.materials.sources.iter().find_map(|known| match known {
+            SourceMaterial::Git { url: known, reference, commit }
+                if *known == url && *reference == self.source.reference =>
+            {
+                Some(commit.clone())
+            }
+            _ => None,
+        });
+        let (address, lock) = (self.address(), lock.name.clone());
+        found.map(Some).ok_or(RemoteError::NotLocked { address, lock })
+    }
+
+    /// Takes the commit of a lock if it is here already, else asks what the name stands for.
+    fn settle(&self, pin: Option<&str>) -> Result<Found, RemoteError> {
+        match pin {
+            Some(pin) if self.fetching.is_offline || self.known(pin)?.is_some() => {
+                Ok(Found { id: pin.to_owned(), name: None })
+            }
+            _ => self.look_up(),
+        }
+    }
+
+    fn check_out(&self, found: &Found) -> Result<(Layer, i64, String), RemoteError> {
         self.fetching.say(format!("fetching `{}`", self.source.address));
         let store = self.fetching.store;
         let staging = store.stage()?;
@@ -197,9 +241,9 @@ impl<'a> Git<'a> {
         tidy(&Dir::open(tree)?, self.source.keep_git_dir)?;
         let layer = store.commit(staging, &Seal { epoch: Some(0), drop: &[] })?;
         let payload = serde_json::json!({ COMMIT_TIME: time });
-        let record = StepRecord { layer: Some(layer.id), payload };
+        let record = StepRecord { layer: Some(layer.id), payload, blobs: Vec::new() };
         store.put_step(&self.key(&commit), &record)?;
-        Ok((layer, time))
+        Ok((layer, time, commit))
     }
 
     /// When a commit was made, in seconds since 1970.

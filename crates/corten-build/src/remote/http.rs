@@ -7,12 +7,15 @@ use std::io::Read;
 
 use corten_oci::digest::Digest;
 use corten_oci::time;
+use corten_record::recorded_url;
 use corten_store::{Expect, Lease, StoreError};
 use corten_sys::file;
 use serde_json::{Value, json};
 
 use super::address::file_name;
 use super::unpack::REMOTE_BYTES_MAX;
+use crate::recording::SourceMaterial;
+
 use super::{Address, Fetched, Fetching, Held, HttpSource, RemoteError, below, quoted};
 
 /// Ten are what browsers and Go's client follow at least; more is a loop.
@@ -81,7 +84,17 @@ struct Record {
 pub(crate) fn fetch(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Fetched, RemoteError> {
     // Held until the content was copied, so that nobody removes it before.
     let lease = fetching.store.lease()?;
-    let record = settle(fetching, source, &lease)?;
+    let pin = pinned(fetching, source)?;
+    let record = settle(fetching, source, pin, &lease)?;
+    if let (Some(expected), Some(lock)) = (pin, fetching.lock)
+        && expected != record.digest
+    {
+        let address = source.address.to_string();
+        let (expected, found) = (expected.to_string(), record.digest.to_string());
+        return Err(RemoteError::Differs { address, lock: lock.name.clone(), expected, found });
+    }
+    let material =
+        SourceMaterial::Http { url: recorded_url(source.address.shown()), sha256: record.digest };
     let own = source.address.file_name();
     let name = own.or_else(|| record.name.clone()).unwrap_or_else(|| UNNAMED.to_owned());
     let staging = fetching.store.stage()?;
@@ -93,13 +106,27 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Fetc
     file::set_mode(&path, 0o600)?;
     drop(lease);
     let modified = record.last_modified.as_deref().and_then(parse_date);
-    Ok(Fetched { held: Held::Staging(staging), path: name, modified, time: modified })
+    let material = Some(material);
+    Ok(Fetched { held: Held::Staging(staging), path: name, modified, time: modified, material })
+}
+
+/// What a lock says that the content must be.
+fn pinned(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Option<Digest>, RemoteError> {
+    let Some(lock) = fetching.lock else { return Ok(None) };
+    let url = recorded_url(source.address.shown());
+    let found = lock.materials.sources.iter().find_map(|known| match known {
+        SourceMaterial::Http { url: known, sha256 } if *known == url => Some(*sha256),
+        _ => None,
+    });
+    let (address, lock) = (source.address.to_string(), lock.name.clone());
+    found.map(Some).ok_or(RemoteError::NotLocked { address, lock })
 }
 
 /// Sees to it that the content is in the store.
 fn settle(
     fetching: &Fetching<'_>,
     source: &HttpSource,
+    pin: Option<Digest>,
     lease: &Lease,
 ) -> Result<Record, RemoteError> {
     let store = fetching.store;
@@ -109,12 +136,15 @@ fn settle(
         Some(known) if lease.pin_blob(&known.digest)? => Some(known),
         _ => None,
     };
-    if let (Some(known), Some(checksum)) = (&known, source.checksum)
+    if let (Some(known), Some(checksum)) = (&known, source.checksum.or(pin))
         && known.digest == checksum
     {
         return Ok(known.clone());
     }
     let address = &source.address;
+    if fetching.is_offline {
+        return Err(RemoteError::Offline { address: address.to_string() });
+    }
     let (response, at) = ask(fetching, address, known.as_ref())?;
     let record = match (response.status, known) {
         (304, Some(known)) => known,

@@ -25,8 +25,11 @@ use std::sync::Arc;
 
 use corten_diag::{Event, Reporter};
 use corten_oci::digest::Digest;
+use corten_record::Upstream;
 use corten_store::{Layer, Staging, Store, StoreError};
 use corten_sys::error::IoError;
+
+use crate::recording::{Lock, SourceMaterial};
 
 pub use address::{Address, AddressError, GitSource, is_http, without_credentials};
 pub(crate) use context::read_within;
@@ -78,6 +81,9 @@ pub struct Remotes {
     /// Speaks HTTP; without one, nothing is fetched over HTTP.
     pub fetcher: Option<Arc<dyn Fetcher>>,
     pub git: GitOptions,
+    /// Asks servers for steps whose requests are recorded; without one, such steps get nothing that
+    /// the store does not have.
+    pub upstream: Option<Arc<dyn Upstream>>,
 }
 
 impl fmt::Debug for Remotes {
@@ -92,6 +98,10 @@ pub(crate) struct Fetching<'a> {
     pub(crate) remotes: &'a Remotes,
     pub(crate) store: &'a Store,
     pub(crate) reporter: &'a dyn Reporter,
+    /// What must come, if there is a lock.
+    pub(crate) lock: Option<&'a Lock>,
+    /// Whether no server may be asked.
+    pub(crate) is_offline: bool,
 }
 
 impl Fetching<'_> {
@@ -111,6 +121,8 @@ pub(crate) struct Fetched {
     /// When it was made, in seconds since 1970, if that is known: of a repository the time of the
     /// commit, of a file over HTTP when it was last changed.
     pub(crate) time: Option<i64>,
+    /// What it is, for the record; absent for what was not fetched.
+    pub(crate) material: Option<SourceMaterial>,
 }
 
 /// What keeps a directory.
@@ -192,6 +204,12 @@ pub enum RemoteError {
     NoReference { address: String, reference: String },
     #[error("`{address}` is at the commit `{found}`, expected `{expected}`")]
     Commit { address: String, expected: String, found: String },
+    #[error("`{address}` is not in `{lock}`")]
+    NotLocked { address: String, lock: String },
+    #[error("`{address}` is not what `{lock}` has: `{found}`, expected `{expected}`")]
+    Differs { address: String, lock: String, expected: String, found: String },
+    #[error("`{address}` is not in the store, and the build is offline")]
+    Offline { address: String },
     #[error("failed to use `{text}`")]
     Address {
         text: String,
@@ -219,6 +237,17 @@ impl RemoteError {
             Self::Checksum { found, .. } => Some(format!(
                 "if the new content is right, write `--checksum={found}`; else do not use it"
             )),
+            Self::NotLocked { .. } => {
+                Some("`corten lock` records it, if it is meant to be there".to_owned())
+            }
+            Self::Differs { .. } => Some(
+                "if the new content is right, `corten lock` records it; else do not use it"
+                    .to_owned(),
+            ),
+            Self::Offline { .. } => Some(
+                "`corten build --locked` fetches it once, with the network; then it is there"
+                    .to_owned(),
+            ),
             Self::NoDockerfile { .. } => {
                 Some("name it with `--file`, as a path in the context".to_owned())
             }

@@ -261,7 +261,13 @@ impl World {
     }
 
     fn fetch(&self, url: &str, checksum: Option<Digest>) -> Result<Fetched, RemoteError> {
-        let fetching = Fetching { remotes: &self.remotes, store: &self.store, reporter: &Silent };
+        let fetching = Fetching {
+            remotes: &self.remotes,
+            store: &self.store,
+            reporter: &Silent,
+            lock: None,
+            is_offline: false,
+        };
         let address = Address::parse(url).unwrap();
         http::fetch(&fetching, &HttpSource { address, checksum })
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Once;
 
 use corten_diag::{Event, Reporter, Stream};
+use corten_record::LISTEN_PORT;
 use corten_runtime::{
     BindMount, ContainerSpec, Exit, HostFacts, HostFiles, Io, Limit, Mount, Network, Rootfs, Stdin,
     TmpfsMount,
@@ -55,10 +56,18 @@ impl Executor for RuntimeExecutor<'_> {
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<RunOutcome, ExecError> {
         let facts = HostFacts::gather()?;
-        let network = self.network(step.network, &facts);
+        let network = match step.recorder {
+            Some(_) => Network::None,
+            None => self.network(step.network, &facts),
+        };
         let plan = corten_runtime::plan(&spec(step, network)?, &facts)?;
+        let serve = |listener| match &step.recorder {
+            Some(recorder) => recorder.serve(listener),
+            None => Ok(()),
+        };
         let mut io = Io::callback(output);
         io.cancelled = Some(&step.cancelled);
+        io.listener = Some(&serve);
         let outcome = corten_runtime::run(&plan, io)?;
         Ok(RunOutcome {
             code: outcome.code(),
@@ -86,6 +95,7 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     spec.stdin = Stdin::Null;
     spec.hostname = Some(HOSTNAME.to_owned());
     spec.network = network;
+    spec.listen_port = step.recorder.as_ref().map(|_| LISTEN_PORT);
     spec.mounts = step.mounts.iter().map(mount).collect();
     spec.resources.memory_bytes = step.limits.memory_bytes.map(Limit::required);
     spec.resources.cpu_millis = step.limits.cpu_millis.map(Limit::required);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use corten_record::StepRecorder;
 use corten_runtime::{Network, PlanError, RunError};
 use corten_sys::error::IoError;
 
@@ -43,6 +44,9 @@ pub struct RunStep {
     pub limits: StepLimits,
     /// Becomes true when the result is not wanted any more.
     pub cancelled: Arc<AtomicBool>,
+    /// Answers everything that the step asks for; then it has a network with loopback alone, and
+    /// [`corten_record::LISTEN_PORT`] of it is served by this.
+    pub recorder: Option<StepRecorder>,
 }
 
 /// What a step may use.

@@ -26,6 +26,12 @@ const CERTIFICATES: &str = "/dev/corten/ca-certificates.crt";
 /// The same for the configuration of apt.
 const APT_CONFIG: &str = "/dev/corten/apt.conf";
 
+/// The same for that of wget.
+const WGET_CONFIG: &str = "/dev/corten/wgetrc";
+
+/// The largest bundle of certificates: real ones have 200 KiB.
+const BUNDLE_BYTES_MAX: u64 = 16 << 20;
+
 /// The permissions of a tmpfs that says none.
 const TMPFS_MODE: u32 = 0o1777;
 
@@ -46,6 +52,7 @@ pub(crate) struct Prepared {
     /// Where the container has the certificates.
     pub(crate) certificates: Option<String>,
     pub(crate) apt_config: Option<String>,
+    pub(crate) wget_config: Option<String>,
     /// Directories in the store's temporary part.
     stagings: Vec<Staging>,
     scratches: Vec<Scratch>,
@@ -130,6 +137,17 @@ impl Prepared {
         else {
             return Ok(());
         };
+        if execution.session.is_some() {
+            // What is taken from a cache is not fetched, so it would be in no record.
+            let staging = execution.tools.store.stage()?;
+            let directory = staging.tree().join("cache");
+            make_cache(execution, mount, index, staging.tree(), &directory, seed.is_some())?;
+            file::set_mode(&directory, *mode).map_err(CopyError::from)?;
+            set_owner(&directory, *uid, *gid)?;
+            self.bind(&mount.target, directory, *readonly);
+            self.stagings.push(staging);
+            return Ok(());
+        }
         let root = cache_root(execution);
         file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
         let name = Digest::of(id.as_bytes()).hex();
@@ -200,10 +218,28 @@ impl Prepared {
     }
 
     fn certificates(&mut self, execution: &Execution<'_>) -> Result<(), StepError> {
-        let Some(bundle) = &execution.options.run.ca_certificates else { return Ok(()) };
-        let config = format!("Acquire::https::CAInfo \"{CERTIFICATES}\";\n");
+        let bundle = execution.options.run.ca_certificates.as_ref();
+        let mut config = format!("Acquire::https::CAInfo \"{CERTIFICATES}\";\n");
+        if let Some(session) = execution.session {
+            let bundle = bundle.map(|path| file::read_limited(path, BUNDLE_BYTES_MAX)).transpose();
+            let mut bundle = bundle.map_err(CopyError::from)?.unwrap_or_default();
+            bundle.push(b'\n');
+            bundle.extend_from_slice(session.recorder.certificate().as_bytes());
+            let path = self.staged_file(execution, "ca-certificates.crt", &bundle, 0o644)?;
+            self.bind(CERTIFICATES, path, true);
+            let wget = format!("ca_certificate = {CERTIFICATES}\n");
+            let wget = self.staged_file(execution, "wgetrc", wget.as_bytes(), 0o644)?;
+            self.bind(WGET_CONFIG, wget, true);
+            self.wget_config = Some(WGET_CONFIG.to_owned());
+            if session.recorder.replays_indices() {
+                // They are as old as the lock, which says what they must be.
+                config.push_str("Acquire::Check-Valid-Until \"false\";\n");
+            }
+        } else {
+            let Some(bundle) = bundle else { return Ok(()) };
+            self.bind(CERTIFICATES, bundle.clone(), true);
+        }
         let config = self.staged_file(execution, "apt.conf", config.as_bytes(), 0o644)?;
-        self.bind(CERTIFICATES, bundle.clone(), true);
         self.bind(APT_CONFIG, config, true);
         self.certificates = Some(CERTIFICATES.to_owned());
         self.apt_config = Some(APT_CONFIG.to_owned());

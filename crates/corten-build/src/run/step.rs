@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use corten_diag::{Event, StepId};
 use corten_oci::tree::TreePath;
+use corten_record::{LISTEN_PORT, Refusal};
+use corten_runtime::Network;
 use corten_runtime::user::{self, User};
-use corten_store::{Layer, Staging};
+use corten_store::Staging;
 use corten_sys::error::at;
 use corten_sys::file;
 
@@ -17,9 +19,10 @@ use super::{RunStep, StepLimits, StepMountKind, tidy};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
 use crate::diagnose::{StepError, Tail};
-use crate::execute::Execution;
+use crate::execute::{Execution, Made};
 use crate::graph::{RunOp, WorkdirOp};
 use crate::plan::scope::PROXY_ARGS;
+use crate::recording::Session;
 
 /// Before this time no zip file can be: programs that make one fail. It is 1980-01-01.
 const ZIP_EPOCH: i64 = 315_532_800;
@@ -38,24 +41,50 @@ const CERTIFICATE_VARIABLES: [&str; 6] = [
 /// The variable that names a further configuration file of apt.
 const APT_VARIABLE: &str = "APT_CONFIG";
 
+/// The variable that names the configuration file of wget, which reads no other variable.
+const WGET_VARIABLE: &str = "WGETRC";
+
+/// Variables by which programs find a proxy.
+const RECORDER_VARIABLES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
+
 /// Runs a step and makes its layer.
-pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Layer, StepError> {
+pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Made, StepError> {
+    let session = recorded(execution, op)?;
+    let recorder = session.map(|session| session.recorder.step());
     let staging = execution.tools.store.stage()?;
     let databases = Databases::read(execution.below.files()?.snapshot())?;
     let user = user::resolve(&databases.passwd, &databases.group, &op.user)?;
     make_cwd(execution, op, &staging)?;
     let prepared = mounts::prepare(execution, op)?;
-    let step = make_step(execution, op, &staging, &user, &prepared)?;
+    let mut step = make_step(execution, op, &staging, &user, &prepared)?;
+    if let Some(recorder) = &recorder {
+        speak_to_recorder(&mut step.env);
+        step.recorder = Some(recorder.clone());
+    }
     let mut tail = Tail::default();
     let number = StepId(execution.step.number);
     let outcome = execution.tools.executor.run(&step, &mut |stream, bytes| {
         tail.push(bytes);
         let bytes = bytes.to_vec();
         execution.tools.reporter.report(Event::StepOutput { step: number, stream, bytes });
-    })?;
+    });
+    let told = recorder.as_ref().map(|recorder| recorder.finish(execution.cancelled));
+    let outcome = outcome?;
+    if let Some(told) = &told
+        && told.refusals.iter().any(Refusal::is_fatal)
+    {
+        let lock = session.and_then(|session| session.lock);
+        let lock = lock.map_or_else(String::new, |lock| lock.name.clone());
+        return Err(StepError::Refused { told: Box::new(told.clone()), lock });
+    }
     if outcome.code != 0 {
         let memory_limit = step.limits.memory_bytes;
-        return Err(StepError::Command { outcome, output: tail, memory_limit });
+        return Err(StepError::Command {
+            outcome,
+            output: tail,
+            memory_limit,
+            told: told.map(Box::new),
+        });
     }
     let targets: Vec<&Path> = step.mounts.iter().map(|mount| mount.target.as_path()).collect();
     tidy::tidy(staging.tree(), execution.below.files()?, &targets)?;
@@ -65,7 +94,45 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Layer, StepEr
         let below = execution.below.files()?;
         normalise(staging.tree(), &Normal { epoch: execution.stage.epoch, operation, below })?;
     }
-    Ok(execution.tools.store.commit(staging, &execution.seal())?)
+    let layer = execution.tools.store.commit(staging, &execution.seal())?;
+    let fetched = match told {
+        Some(told) => Some(told.fetched),
+        // Nothing can come over a network that is not there.
+        None => execution.session.map(|_| Vec::new()),
+    };
+    Ok(Made { layer, fetched })
+}
+
+/// The session that answers what the step asks for; `None` if nobody does, or if it cannot ask.
+fn recorded<'e>(
+    execution: &Execution<'e>,
+    op: &RunOp,
+) -> Result<Option<&'e Session<'e>>, StepError> {
+    let Some(session) = execution.session else { return Ok(None) };
+    match op.network {
+        Network::None => Ok(None),
+        Network::Host => Err(StepError::HostNetwork),
+        Network::Default => {
+            let missing = match session.recorder.is_offline() {
+                true => session.recorder.missing()?,
+                false => Vec::new(),
+            };
+            if missing.is_empty() { Ok(Some(session)) } else { Err(StepError::Missing { missing }) }
+        }
+    }
+}
+
+/// Leads programs to the recorder, whatever the image or the caller says about proxies. As with
+/// those, nothing of it is in the image or in a key.
+fn speak_to_recorder(env: &mut Vec<(String, String)>) {
+    let address = format!("http://127.0.0.1:{LISTEN_PORT}");
+    env.retain(|(name, _)| !PROXY_ARGS.contains(&name.as_str()));
+    for name in RECORDER_VARIABLES {
+        env.push((name.to_owned(), address.clone()));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        env.push((name.to_owned(), String::new()));
+    }
 }
 
 /// Makes the working directory where the image lacks it, as Docker does.
@@ -113,6 +180,7 @@ fn make_step(
             pids: options.pids,
         },
         cancelled: Arc::clone(execution.cancelled),
+        recorder: None,
     })
 }
 
@@ -148,6 +216,9 @@ fn environment(
     }
     if let Some(path) = &prepared.apt_config {
         add(APT_VARIABLE, path.clone());
+    }
+    if let Some(path) = &prepared.wget_config {
+        add(WGET_VARIABLE, path.clone());
     }
     for (name, value) in &prepared.secret_variables {
         env.retain(|(known, _)| known != name);

@@ -108,6 +108,7 @@ impl<'a> Builder<'a> {
         !self.cgroup.groups.is_empty()
             || self.spec.network == Network::Default
             || !self.spec.ports.is_empty()
+            || self.spec.listen_port.is_some()
     }
 
     fn mount(

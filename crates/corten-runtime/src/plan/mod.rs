@@ -44,12 +44,15 @@ pub(crate) struct NetworkPlan {
     pub network: Network,
     pub ports: Vec<PortMapping>,
     pub rootless: bool,
+    /// Where the caller listens within the container's network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
 }
 
 impl NetworkPlan {
     /// Returns true if there is something to do from outside of the container.
     pub(crate) fn is_attached(&self) -> bool {
-        self.network == Network::Default || !self.ports.is_empty()
+        self.network == Network::Default || !self.ports.is_empty() || self.listen_port.is_some()
     }
 }
 
@@ -107,6 +110,7 @@ fn plan_as(
             network: spec.network,
             ports: spec.ports.clone(),
             rootless: facts.is_rootless(),
+            listen_port: spec.listen_port,
         },
         stdio: StdioPlan {
             terminal: spec.terminal,

@@ -5,6 +5,7 @@ mod outcome;
 mod relay;
 mod session;
 
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
@@ -20,8 +21,10 @@ pub use outcome::{Exit, Oom, Outcome};
 
 pub(crate) use outcome::step_hint;
 
+/// Takes a socket that listens within a container's network.
+pub type TakeListener<'a> = &'a dyn Fn(TcpListener) -> std::io::Result<()>;
+
 /// Where the container's output goes, and what may end it from outside.
-#[derive(Debug)]
 pub struct Io<'a> {
     pub output: Output<'a>,
     /// Passes on signals to this process. The calling thread blocks them meanwhile; threads that
@@ -29,6 +32,14 @@ pub struct Io<'a> {
     pub forward_signals: bool,
     /// The container is killed once it is true.
     pub cancelled: Option<&'a AtomicBool>,
+    /// Takes the socket of [`crate::ContainerSpec::listen_port`].
+    pub listener: Option<TakeListener<'a>>,
+}
+
+impl std::fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io").field("output", &self.output).finish_non_exhaustive()
+    }
 }
 
 /// Where the container's output goes.
@@ -51,12 +62,17 @@ impl std::fmt::Debug for Output<'_> {
 impl<'a> Io<'a> {
     /// Output and signals go through, as for `corten run`.
     pub fn inherit() -> Self {
-        Self { output: Output::Inherit, forward_signals: true, cancelled: None }
+        Self { output: Output::Inherit, forward_signals: true, cancelled: None, listener: None }
     }
 
     /// Output goes to a function and signals stay here, as for a step of a build.
     pub fn callback(function: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
-        Self { output: Output::Callback(function), forward_signals: false, cancelled: None }
+        Self {
+            output: Output::Callback(function),
+            forward_signals: false,
+            cancelled: None,
+            listener: None,
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The life of a started container: reports, output, input, signals, and its end.
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use corten_diag::Stream;
+use corten_sys::netlink::in_namespace;
 use corten_sys::process::PidFd;
 use corten_sys::signals::SignalReader;
 use corten_sys::{socket, tty};
@@ -256,6 +258,7 @@ impl<'a, 'io> Session<'a, 'io> {
     fn attach_network(&mut self) -> Result<(), RunError> {
         if self.plan.network.is_attached() {
             self.network = Some(self.attachment()?);
+            self.listen()?;
         }
         let waits = self.plan.helper.container.contains(&Step::AwaitCaller);
         match &self.control {
@@ -273,10 +276,28 @@ impl<'a, 'io> Session<'a, 'io> {
         }
     }
 
-    fn attachment(&self) -> Result<Attachment, RunError> {
+    /// Listens on loopback in the container's network, in which only a thread of its own is for a
+    /// moment, and hands the socket over.
+    fn listen(&self) -> Result<(), RunError> {
+        let (Some(port), Some(take)) = (self.plan.network.listen_port, self.io.listener) else {
+            return Ok(());
+        };
+        let failed = |source| RunError::Start { attempt: "listen in the container", source };
+        let netns = self.netns()?;
+        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let listener = in_namespace(netns.as_fd(), bind).and_then(|bound| bound);
+        listener.and_then(take).map_err(failed)
+    }
+
+    fn netns(&self) -> Result<std::fs::File, RunError> {
         let (pid, _) = self.child.as_ref().ok_or(RunError::Garbled)?;
         let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-        let netns = corten_sys::file::open(&path).map_err(RunError::Namespace)?;
+        corten_sys::file::open(&path).map_err(RunError::Namespace)
+    }
+
+    fn attachment(&self) -> Result<Attachment, RunError> {
+        let (pid, _) = self.child.as_ref().ok_or(RunError::Garbled)?;
+        let netns = self.netns()?;
         let request = NetworkRequest {
             container_id: &self.plan.id,
             pid: i32::try_from(*pid).unwrap_or_default(),

@@ -73,7 +73,8 @@ fn build(options: &StoreOptions, seed: u64, rounds: u64) {
             let files: Vec<(&str, &str)> = files.iter().map(|f| (f.as_str(), f.as_str())).collect();
             fill(staging.tree(), &files);
             let layer = store.commit(staging, &Seal { epoch: Some(NOW), drop: &[] }).unwrap();
-            let record = StepRecord { layer: Some(layer.id), payload: json!(name) };
+            let record =
+                StepRecord { layer: Some(layer.id), payload: json!(name), blobs: Vec::new() };
             store.put_step(&key, &record).unwrap();
             layers.push(layer);
         }

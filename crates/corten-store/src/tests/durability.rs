@@ -95,7 +95,10 @@ fn step_key() -> CacheKey {
 /// What a build does of which one line changed.
 fn build(store: &Store, content: &str) -> Result<(), StoreError> {
     let layer = commit(store, &[("srv/app/main.py", content)]);
-    store.put_step(&step_key(), &StepRecord { layer: Some(layer.id), payload: json!(null) })?;
+    store.put_step(
+        &step_key(),
+        &StepRecord { layer: Some(layer.id), payload: json!(null), blobs: Vec::new() },
+    )?;
     store.put_aux("context-stat", "context", b"cache")?;
     let layers = [layer];
     let image = store.put_image(&config(&layers), &layers, &BTreeMap::new())?;

@@ -17,7 +17,7 @@ const ALL: GcPolicy = GcPolicy {
 
 fn put_step(store: &Store, name: &str, layer: &Layer) -> CacheKey {
     let key = CacheKey(Digest::of(name.as_bytes()));
-    let record = StepRecord { layer: Some(layer.id), payload: json!(null) };
+    let record = StepRecord { layer: Some(layer.id), payload: json!(null), blobs: Vec::new() };
     store.put_step(&key, &record).unwrap();
     key
 }

@@ -14,11 +14,15 @@ fn a_step_is_found_by_its_key() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let layer = commit(&store, &[("a", "1")]);
-    let record = StepRecord { layer: Some(layer.id), payload: json!({"z": [1], "a": "b"}) };
+    let record = StepRecord {
+        layer: Some(layer.id),
+        payload: json!({"z": [1], "a": "b"}),
+        blobs: Vec::new(),
+    };
     assert_eq!(store.step(&key("x")).unwrap(), None);
     store.put_step(&key("x"), &record).unwrap();
     assert_eq!(store.step(&key("x")).unwrap(), Some(record.clone()));
-    let bare = StepRecord { layer: None, payload: json!(null) };
+    let bare = StepRecord { layer: None, payload: json!(null), blobs: Vec::new() };
     store.put_step(&key("x"), &bare).unwrap();
     assert_eq!(store.step(&key("x")).unwrap(), Some(bare));
 }
@@ -28,7 +32,7 @@ fn a_step_whose_layer_is_gone_is_a_miss() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let layer = commit(&store, &[("a", "1")]);
-    let record = StepRecord { layer: Some(layer.id), payload: json!(1) };
+    let record = StepRecord { layer: Some(layer.id), payload: json!(1), blobs: Vec::new() };
     store.put_step(&key("x"), &record).unwrap();
     file::remove_tree(&store.inner.layout.layer(&layer.diff_id)).unwrap();
     assert_eq!(store.step(&key("x")).unwrap(), None);
@@ -38,7 +42,7 @@ fn a_step_whose_layer_is_gone_is_a_miss() {
 fn a_damaged_or_later_record_is_a_miss() {
     let scratch = Scratch::new();
     let store = scratch.store();
-    let record = StepRecord { layer: None, payload: json!(1) };
+    let record = StepRecord { layer: None, payload: json!(1), blobs: Vec::new() };
     store.put_step(&key("x"), &record).unwrap();
     let path = store.inner.layout.step(&key("x").0);
     let text = String::from_utf8(file::read(&path).unwrap()).unwrap();

@@ -284,7 +284,10 @@ fn a_step_and_a_cache() {
         prepare: nothing,
         run: |store| {
             let key = CacheKey(Digest::of(b"key"));
-            store.put_step(&key, &StepRecord { layer: None, payload: json!(1) })?;
+            store.put_step(
+                &key,
+                &StepRecord { layer: None, payload: json!(1), blobs: Vec::new() },
+            )?;
             store.put_aux("kind", "key", b"value")
         },
         is_there: |store| {

@@ -66,6 +66,15 @@ pub(crate) struct BuildArgs {
     /// the same [default: true, or `[build] normalize`]
     #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub normalize: Option<bool>,
+    /// Use nothing but what the lock file has, and fail for anything else
+    #[arg(long, conflicts_with = "plan")]
+    pub locked: bool,
+    /// Build from the lock file and the store alone, without the network; implies `--locked`
+    #[arg(long, conflicts_with = "plan")]
+    pub offline: bool,
+    /// The lock file [default: corten.lock beside the Dockerfile]
+    #[arg(long, value_name = "FILE")]
+    pub lock_file: Option<PathBuf>,
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
@@ -96,6 +105,102 @@ pub(crate) struct BuildArgs {
     /// Accepted for Docker's sake: bases are taken from the store or made
     #[arg(long, hide = true)]
     pub pull: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// Directory whose files the Dockerfile may copy, or the URL of a git repository or a tar
+    #[arg(value_name = "PATH")]
+    pub context: PathBuf,
+    /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where to write the lock [default: corten.lock beside the Dockerfile]
+    #[arg(long, value_name = "FILE")]
+    pub lock_file: Option<PathBuf>,
+    /// Write nothing, and exit with 1 if the lock would change
+    #[arg(long)]
+    pub check: bool,
+    /// Fetch everything again, also for steps that are in the cache with what they fetched
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Lock this stage and what it needs
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Set a build argument, `NAME=value`, or `NAME` to take the value from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Platform to build for; this version builds for the host's
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Another directory, URL (git or HTTP), `docker-image://IMAGE`,
+    /// `oci-layout://DIR[:TAG]` or `target:STAGE` that `COPY --from=NAME` and `FROM NAME` may use
+    #[arg(long = "build-context", value_name = "NAME=DIR|URL|IMAGE")]
+    pub build_contexts: Vec<String>,
+    /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<String>,
+    /// Network of RUN steps: default or none
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    pub network: String,
+    /// Certificate authorities for RUN steps: host, none or a file
+    #[arg(long, value_name = "host|none|FILE", default_value = "host")]
+    pub ca_certs: String,
+    /// Memory limit of a RUN step, such as 2g
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// CPU limit of a RUN step, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Whether what RUN steps write differently each time is made the same, as for `corten build`
+    #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub normalize: Option<bool>,
+    /// How progress is shown: auto, plain, tty, json or quiet
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub progress: ProgressMode,
+    /// Print nothing but failures
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl LockArgs {
+    /// The build that is recorded.
+    pub(crate) fn as_build(&self) -> BuildArgs {
+        BuildArgs {
+            context: self.context.clone(),
+            file: self.file.clone(),
+            tags: Vec::new(),
+            target: self.target.clone(),
+            build_args: self.build_args.clone(),
+            labels: Vec::new(),
+            outputs: Vec::new(),
+            metadata_file: None,
+            annotations: Vec::new(),
+            no_cache: self.no_cache,
+            no_cache_filter: Vec::new(),
+            platform: self.platform.clone(),
+            build_contexts: self.build_contexts.clone(),
+            secrets: self.secrets.clone(),
+            network: self.network.clone(),
+            ca_certs: self.ca_certs.clone(),
+            memory: self.memory.clone(),
+            cpus: self.cpus.clone(),
+            normalize: self.normalize,
+            locked: false,
+            offline: false,
+            lock_file: self.lock_file.clone(),
+            iidfile: None,
+            progress: self.progress,
+            quiet: self.quiet,
+            plan: false,
+            check: false,
+            call: None,
+            verify: false,
+            load: false,
+            push: false,
+            pull: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, ProgressMode};
+pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode};
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -76,6 +76,8 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Record what a build fetches, so that later builds use nothing else
+    Lock(Box<LockArgs>),
     /// Same as `build`, in buildx's spelling
     #[command(subcommand, hide = true)]
     Buildx(BuildxCommand),

@@ -18,7 +18,7 @@ use corten_runtime::{Network, options};
 use corten_store::Image;
 use corten_sys::clock::{Clock, SystemClock};
 
-use super::{Context, checks, outputs, sources};
+use super::{Context, checks, lock, outputs, sources};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
 use crate::error::CliError;
@@ -32,6 +32,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     // What was unpacked or fetched is there until the build has ended.
     let opened = sources::open(context, arguments)?;
     let mut options = settle(context, arguments, &opened)?;
+    options.recording = lock::recording(arguments, &options)?;
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
@@ -87,7 +88,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
 }
 
 /// Flags, environment and files to options; nothing of the build has started yet.
-fn settle(
+pub(super) fn settle(
     context: &Context,
     arguments: &BuildArgs,
     opened: &sources::Opened,

@@ -7,6 +7,7 @@ mod checks;
 mod history;
 mod images;
 mod inspect;
+mod lock;
 mod outputs;
 mod ps;
 mod rm;
@@ -92,6 +93,7 @@ fn project_of(command: &Command) -> &Path {
         Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
             &arguments.context
         }
+        Command::Lock(arguments) => &arguments.context,
         _ => Path::new("."),
     }
 }
@@ -103,7 +105,14 @@ fn needs_namespace(command: &Command) -> bool {
 
 /// True for commands in which a program may want to be more than one user.
 fn starts_programs(command: &Command) -> bool {
-    matches!(command, Command::Build(_) | Command::Buildx(_) | Command::Run(_) | Command::Base(_))
+    matches!(
+        command,
+        Command::Build(_)
+            | Command::Buildx(_)
+            | Command::Lock(_)
+            | Command::Run(_)
+            | Command::Base(_)
+    )
 }
 
 fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
@@ -111,6 +120,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
             build::build(context, &arguments)
         }
+        Command::Lock(arguments) => lock::lock(context, &arguments),
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),

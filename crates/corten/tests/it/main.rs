@@ -4,6 +4,7 @@
 mod archives;
 mod checks;
 mod images;
+mod locks;
 mod outputs;
 mod privileged;
 mod sources;

@@ -3,6 +3,7 @@
 mod build;
 mod conformance;
 mod interrupted;
+mod locks;
 mod outputs;
 mod rootless;
 mod run;

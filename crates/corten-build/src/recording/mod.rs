@@ -1,0 +1,212 @@
+//! What a build was made of: recorded, written to a lock, compared with it.
+//!
+//! [`Materials`] is the one form of it: what `corten lock` writes, what a build with
+//! [`Recording`] returns in [`crate::Target::materials`], and what provenance can list.
+
+mod lockfile;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use corten_diag::Diagnostic;
+use corten_oci::digest::Digest;
+use corten_record::{Fetched, Kind};
+
+use crate::error::{BuildError, Diagnosed};
+use crate::graph::{Base, Graph};
+
+pub use lockfile::{LOCK_BYTES_MAX, LOCK_VERSION, LockError};
+pub(crate) use session::{Session, payload, refused, sentence};
+
+/// Whether what a build fetches is recorded.
+#[derive(Debug, Clone, Default)]
+pub enum Recording {
+    /// `RUN` steps have a network as they wish; nothing of it is known.
+    #[default]
+    Off,
+    /// Everything that is fetched is recorded.
+    Record,
+    /// What is fetched must be what the lock has; lists of packages may be newer.
+    Locked(Arc<Lock>),
+    /// Everything comes from the store, as the lock has it.
+    Offline(Arc<Lock>),
+}
+
+impl Recording {
+    /// The lock that holds, if there is one.
+    pub fn lock(&self) -> Option<&Lock> {
+        match self {
+            Self::Locked(lock) | Self::Offline(lock) => Some(lock),
+            Self::Off | Self::Record => None,
+        }
+    }
+
+    /// Whether requests of steps are answered by us.
+    pub const fn is_on(&self) -> bool {
+        !matches!(self, Self::Off)
+    }
+}
+
+/// A lock file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// As it is shown.
+    pub name: String,
+    pub materials: Materials,
+}
+
+/// Everything from elsewhere that a build was made of. The same build has the same list, in the same
+/// order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Materials {
+    /// What was built for: `linux/amd64`.
+    pub platform: String,
+    /// Base images, and images that files were taken from.
+    pub bases: Vec<BaseMaterial>,
+    /// What `ADD` and further contexts took from elsewhere.
+    pub sources: Vec<SourceMaterial>,
+    /// What `RUN` steps fetched.
+    pub fetched: Vec<Fetched>,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BaseMaterial {
+    /// The full name, as the Dockerfile means it.
+    pub reference: String,
+    pub platform: String,
+    /// The image's ID: the digest of its configuration, which names its layers.
+    pub digest: Digest,
+}
+
+/// What an instruction took from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceMaterial {
+    Http {
+        url: String,
+        sha256: Digest,
+    },
+    Git {
+        url: String,
+        /// The branch or tag as written.
+        reference: Option<String>,
+        commit: String,
+    },
+}
+
+/// What materials come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub bases: usize,
+    pub packages: usize,
+    pub files: usize,
+    pub indices: usize,
+    /// Of packages and files.
+    pub artifact_bytes: u64,
+}
+
+impl Materials {
+    /// Puts everything into its order.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.bases.sort();
+        self.bases.dedup();
+        self.sources.sort();
+        self.sources.dedup();
+        self.fetched.sort_by(|one, other| place_of(one).cmp(&place_of(other)));
+        self
+    }
+
+    /// Counts.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary { bases: self.bases.len(), ..Summary::default() };
+        summary.files = self.sources.len();
+        for fetched in &self.fetched {
+            match fetched.artifact() {
+                Some(artifact) => {
+                    let is_package = artifact.kind.is_package();
+                    summary.packages += usize::from(is_package);
+                    summary.files += usize::from(!is_package);
+                    summary.artifact_bytes += fetched.size_bytes;
+                }
+                None => summary.indices += 1,
+            }
+        }
+        summary
+    }
+}
+
+/// Artifacts by kind, name and version; then the rest by address.
+fn place_of(
+    fetched: &Fetched,
+) -> (bool, Option<(Kind, &str, Option<&str>)>, &corten_record::RequestKey) {
+    let artifact = fetched.artifact();
+    let named = artifact
+        .map(|artifact| (artifact.kind, artifact.name.as_str(), artifact.version.as_deref()));
+    (artifact.is_none(), named, &fetched.key)
+}
+
+/// The images of a graph.
+pub(crate) fn bases(graph: &Graph) -> Vec<BaseMaterial> {
+    let bases = graph.stages.iter().filter_map(|stage| match &stage.base {
+        Base::Image { reference, image: Some(image) } => {
+            let (os, architecture) = (&image.config.os, &image.config.architecture);
+            Some(BaseMaterial {
+                reference: reference.to_string(),
+                platform: format!("{os}/{architecture}"),
+                digest: image.id.0,
+            })
+        }
+        _ => None,
+    });
+    bases.collect()
+}
+
+/// Refuses images that a lock does not have, at the place where they are named.
+pub(crate) fn check_bases(graph: &Graph, lock: &Lock) -> Result<(), BuildError> {
+    let wanted: BTreeMap<&str, &BaseMaterial> =
+        lock.materials.bases.iter().map(|base| (base.reference.as_str(), base)).collect();
+    let mut failures = Vec::new();
+    for stage in &graph.stages {
+        let Base::Image { reference, image: Some(image) } = &stage.base else { continue };
+        let name = reference.to_string();
+        let found = image.id.0;
+        let diagnostic = match wanted.get(name.as_str()) {
+            Some(locked) if locked.digest == found => continue,
+            Some(locked) => Diagnostic::error(format!(
+                "the base image `{}` is not the one that `{}` has",
+                reference.familiar(),
+                lock.name
+            ))
+            .with_note(format!("locked: {}", locked.digest))
+            .with_note(format!("in the store: {found}"))
+            .with_hint(
+                "load or make the image that was locked, or accept the new one with `corten lock`",
+            ),
+            None => Diagnostic::error(format!(
+                "the base image `{}` is not in `{}`",
+                reference.familiar(),
+                lock.name
+            ))
+            .with_hint("`corten lock` records it"),
+        };
+        failures.push(crate::diagnose::in_place(diagnostic.at(stage.place.span), &stage.place));
+    }
+    let platform = graph.platform.to_string();
+    if platform != lock.materials.platform {
+        failures.push(
+            Diagnostic::error(format!(
+                "the build is for `{platform}`, and `{}` is for `{}`",
+                lock.name, lock.materials.platform
+            ))
+            .with_hint("lock each platform with a file of its own: `corten lock --lock-file FILE`"),
+        );
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnosed::new(failures, Arc::clone(&graph.source)).into())
+}

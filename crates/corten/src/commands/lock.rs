@@ -1,0 +1,189 @@
+//! `corten lock`, and the lock file of `corten build`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use corten_build::recording::{LOCK_BYTES_MAX, Lock, Materials, Recording, Summary};
+use corten_build::{BuildOptions, Context as BuildContext, RuntimeExecutor};
+use corten_diag::SourceFile;
+use corten_sys::clock::{Clock, SystemClock};
+use corten_sys::file;
+
+use super::{Context, build, sources};
+use crate::bases::Resolver;
+use crate::cli::{BuildArgs, LockArgs};
+use crate::error::CliError;
+use crate::ui::{self, Progress};
+
+/// The name of a lock file.
+const LOCK_FILE: &str = "corten.lock";
+
+/// Exit code when the lock would change.
+const CHANGED: u8 = 1;
+
+pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, CliError> {
+    let started = SystemClock.monotonic();
+    let as_build = arguments.as_build();
+    let opened = sources::open(context, &as_build)?;
+    let mut options = build::settle(context, &as_build, &opened)?;
+    options.recording = Recording::Record;
+    let path = place(&as_build, &options)?;
+    let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
+    let progress = Progress::new(
+        &context.ui,
+        arguments.progress,
+        arguments.quiet,
+        context.no_progress,
+        Some(source),
+    );
+    let store = context.store()?;
+    corten_build::settle_epoch(&mut options, &store, &progress)
+        .map_err(|error| build::failed(context, error))?;
+    let resolver = Resolver::new(&store, &context.settings, &progress);
+    let executor = RuntimeExecutor::new(&progress);
+    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    progress.finish();
+    let target = built.map_err(|error| build::failed(context, error))?;
+    let Some(materials) = target.materials else { return Ok(ExitCode::SUCCESS) };
+    let text = materials.to_toml();
+    let before = file::read_optional(&path, LOCK_BYTES_MAX)?;
+    let is_same = before.as_deref() == Some(text.as_bytes());
+    let shown = path.display();
+    if arguments.check {
+        if is_same {
+            context.ui.note(&format!("`{shown}` is up to date"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        context.ui.warning(&format!("`{shown}` would change"));
+        differences(context, &before.unwrap_or_default(), &materials);
+        context.ui.hint("`corten lock` writes it");
+        return Ok(ExitCode::from(CHANGED));
+    }
+    if !is_same {
+        file::write_atomic(&path, text.as_bytes(), 0o644)?;
+    }
+    if !arguments.quiet {
+        let elapsed = SystemClock.monotonic().saturating_sub(started);
+        let told = told(&materials.summary());
+        context.ui.done("locked", &format!("{shown}  {told}  {}", ui::duration(elapsed)));
+        context.ui.hint("commit it, and build with `corten build --locked`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a lock has, in words.
+fn told(summary: &Summary) -> String {
+    let counted = |count: usize, one: &str, many: &str| {
+        format!("{count} {}", if count == 1 { one } else { many })
+    };
+    let parts = [
+        counted(summary.bases, "base", "bases"),
+        counted(summary.packages, "package", "packages"),
+        counted(summary.files, "file", "files"),
+        counted(summary.indices, "index", "indices"),
+        ui::bytes(summary.artifact_bytes),
+    ];
+    parts.join(", ")
+}
+
+/// Says what would come and what would go, by name.
+fn differences(context: &Context, before: &[u8], after: &Materials) {
+    let before = String::from_utf8_lossy(before);
+    // A file that cannot be read is replaced as a whole.
+    let Ok(before) = Materials::from_toml(LOCK_FILE, &before) else { return };
+    let lines = |materials: &Materials| -> Vec<String> {
+        let named = materials.fetched.iter().filter_map(|fetched| {
+            let artifact = fetched.artifact()?;
+            let version = artifact.version.as_deref().unwrap_or_default();
+            let short = fetched.sha256.short();
+            Some(format!("{} {} {version} {short}", artifact.kind, artifact.name))
+        });
+        let bases = materials.bases.iter();
+        let bases = bases.map(|base| format!("base {} {}", base.reference, base.digest.short()));
+        bases.chain(named).collect()
+    };
+    let (old, new) = (lines(&before), lines(after));
+    for line in old.iter().filter(|line| !new.contains(line)) {
+        context.ui.note(&format!("- {line}"));
+    }
+    for line in new.iter().filter(|line| !old.contains(line)) {
+        context.ui.note(&format!("+ {line}"));
+    }
+}
+
+/// What `--locked` and `--offline` ask for.
+pub(super) fn recording(
+    arguments: &BuildArgs,
+    options: &BuildOptions,
+) -> Result<Recording, CliError> {
+    if !arguments.locked && !arguments.offline {
+        return Ok(Recording::Off);
+    }
+    let path = place(arguments, options)?;
+    let name = path.display().to_string();
+    let bytes = match file::read_limited(&path, LOCK_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => {
+            let message = format!("there is no lock file `{name}`");
+            return Err(CliError::new(message).hint("`corten lock` makes it".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let materials = Materials::from_toml(&name, &String::from_utf8_lossy(&bytes))?;
+    let lock = Arc::new(Lock { name, materials });
+    Ok(if arguments.offline { Recording::Offline(lock) } else { Recording::Locked(lock) })
+}
+
+/// Where the lock file is: where it was said to be, else beside the Dockerfile. One beside
+/// `web.Dockerfile` or `Dockerfile.web` has that in its name, since each has a lock of its own.
+fn place(arguments: &BuildArgs, options: &BuildOptions) -> Result<PathBuf, CliError> {
+    if let Some(path) = &arguments.lock_file {
+        return Ok(path.clone());
+    }
+    let is_stream = arguments.file.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    let BuildContext::Directory(directory) = &options.context else { return Err(unknown_place()) };
+    match &arguments.file {
+        Some(_) if is_stream => Err(unknown_place()),
+        Some(path) => Ok(beside(path)),
+        None if directory == Path::new(".") => Ok(PathBuf::from(LOCK_FILE)),
+        None => Ok(directory.join(LOCK_FILE)),
+    }
+}
+
+fn beside(dockerfile: &Path) -> PathBuf {
+    let name = dockerfile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if matches!(name, "Dockerfile" | "Containerfile") {
+        return dockerfile.with_file_name(LOCK_FILE);
+    }
+    dockerfile.with_file_name(format!("{name}.{LOCK_FILE}"))
+}
+
+fn unknown_place() -> CliError {
+    CliError::new("the Dockerfile is in no directory that a lock file could be in")
+        .hint("name it: `--lock-file corten.lock`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dockerfile_has_a_lock_of_its_own() {
+        for (dockerfile, lock) in [
+            ("Dockerfile", "corten.lock"),
+            ("a/Dockerfile", "a/corten.lock"),
+            ("a/Containerfile", "a/corten.lock"),
+            ("a/web.Dockerfile", "a/web.Dockerfile.corten.lock"),
+            ("Dockerfile.gpu", "Dockerfile.gpu.corten.lock"),
+        ] {
+            assert_eq!(beside(Path::new(dockerfile)), Path::new(lock));
+        }
+    }
+
+    #[test]
+    fn a_summary_counts_in_words() {
+        let summary = Summary { bases: 1, packages: 2, files: 0, indices: 1, artifact_bytes: 10 };
+        assert_eq!(told(&summary), "1 base, 2 packages, 0 files, 1 index, 10 B");
+    }
+}
