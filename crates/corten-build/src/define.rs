@@ -299,5 +299,9 @@ fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {
             key.text("secret").text(id).flag(*file).optional(variable.as_deref()).flag(*required);
             key.number(u64::from(*mode)).number(u64::from(*uid)).number(u64::from(*gid))
         }
+        RunMountKind::Ssh { id, variable, required, mode, uid, gid } => {
+            key.text("ssh").text(id).flag(*variable).flag(*required);
+            key.number(u64::from(*mode)).number(u64::from(*uid)).number(u64::from(*gid))
+        }
     };
 }

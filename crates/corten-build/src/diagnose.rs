@@ -33,6 +33,8 @@ pub(crate) enum StepError {
     MountSource { path: String, input: String, near: Option<String>, span: Span },
     #[error("the secret `{id}` was not given")]
     NoSecret { id: String },
+    #[error("the ssh agent `{id}` was not given")]
+    NoAgent { id: String },
     #[error("failed to read the secret `{id}`")]
     ReadSecret {
         id: String,
@@ -174,6 +176,10 @@ fn hint(error: &StepError) -> Option<String> {
         StepError::Files(error) => error.hint(),
         StepError::User(error) => error.hint(),
         StepError::NoSecret { id } => Some(format!("give it with `--secret id={id},src=FILE`")),
+        StepError::NoAgent { id } if id == "default" => {
+            Some("give your agent with `--ssh default`, or a key with `--ssh default=FILE`".into())
+        }
+        StepError::NoAgent { id } => Some(format!("give it with `--ssh {id}=SOCKET|KEYFILE`")),
         StepError::SecretText { .. } => Some("mount it as a file: leave out `env=`".to_owned()),
         _ => None,
     }

@@ -199,6 +199,16 @@ pub enum RunMountKind {
         uid: u32,
         gid: u32,
     },
+    /// The socket of an agent.
+    Ssh {
+        id: String,
+        /// Whether `SSH_AUTH_SOCK` names this one.
+        variable: bool,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
 }
 
 /// Who may use a cache at the same time.
@@ -350,6 +360,7 @@ impl Graph {
                         RunMountKind::Cache { id, .. } => format!("cache {id}"),
                         RunMountKind::Tmpfs { .. } => "tmpfs".to_owned(),
                         RunMountKind::Secret { id, .. } => format!("secret {id}"),
+                        RunMountKind::Ssh { id, .. } => format!("agent {id}"),
                     };
                     match &mount.kind {
                         RunMountKind::Secret { file: false, variable: Some(name), .. } => {

@@ -41,6 +41,7 @@ mod plan;
 pub mod remote;
 mod run;
 mod solve;
+pub mod ssh;
 mod traits;
 pub mod verify;
 

@@ -11,6 +11,7 @@ use corten_sys::file;
 
 use crate::error::BuildError;
 use crate::remote::{Remotes, Source};
+use crate::ssh::SshAgent;
 
 /// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
 pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
@@ -44,6 +45,8 @@ pub struct BuildOptions {
     pub contexts: BTreeMap<String, NamedContext>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// Agents for `RUN --mount=type=ssh` by id.
+    pub agents: BTreeMap<String, SshAgent>,
     pub run: RunOptions,
     /// How things are fetched.
     pub remotes: Remotes,
@@ -195,6 +198,7 @@ impl BuildOptions {
             epoch: None,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
             run: RunOptions::new(),
             remotes: Remotes::default(),
         }

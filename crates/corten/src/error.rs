@@ -59,6 +59,7 @@ with_hint!(
     corten_base::BaseError,
     corten_build::BuildError,
     corten_build::output::OutputError,
+    corten_build::ssh::SshError,
     corten_runtime::PlanError,
     corten_runtime::RunError,
     corten_runtime::network::PortError,

@@ -16,6 +16,15 @@ const CACHE_MODE: u32 = 0o755;
 /// The mode of a secret that says none.
 const SECRET_MODE: u32 = 0o400;
 
+/// The id of an agent that has none.
+const AGENT: &str = "default";
+
+/// The mode of an agent's socket that says none.
+const AGENT_MODE: u32 = 0o600;
+
+/// Where agents are when they say no target: this and `.0`, `.1` and so on.
+const AGENT_TARGET: &str = "/run/buildkit/ssh_agent";
+
 /// Where secrets are when they say no target.
 const SECRET_DIRECTORY: &str = "/run/secrets";
 
@@ -45,9 +54,11 @@ pub(super) fn plan_run(
         Some(mount::Network::Host) => Network::Host,
         Some(mount::Network::Default) | None => dispatcher.planner.options.run.network,
     };
-    let mut mounts = Vec::new();
+    let mut mounts: Vec<RunMount> = Vec::new();
     for spec in &run.mounts {
-        mounts.extend(plan_mount(dispatcher, planned, spec)?);
+        let is_agent = |mount: &&RunMount| matches!(mount.kind, RunMountKind::Ssh { .. });
+        let agents = mounts.iter().filter(is_agent).count();
+        mounts.extend(plan_mount(dispatcher, planned, spec, agents)?);
     }
     let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
     let op = RunOp {
@@ -137,6 +148,7 @@ fn plan_mount(
     dispatcher: &mut Dispatcher<'_, '_>,
     planned: &Planned,
     spec: &MountSpec,
+    agents_before: usize,
 ) -> PlanResult<Option<RunMount>> {
     let span = spec.word.span;
     let scope = Scope::new(&planned.variables, dispatcher.planner.escape);
@@ -145,8 +157,7 @@ fn plan_mount(
     };
     let mount = spec.resolve(&mut expand).map_err(|error| Box::new(error.diagnostic(span)))?;
     if mount.kind == MountType::Ssh {
-        let hint = "give the key as a secret: `--mount=type=secret,id=…`";
-        return unsupported("`RUN --mount=type=ssh`", span, hint);
+        return agent(planned, &mount, span, agents_before).map(Some);
     }
     if mount.kind == MountType::Secret {
         return secret(planned, &mount, span).map(Some);
@@ -219,6 +230,28 @@ fn secret(planned: &Planned, mount: &mount::Mount, span: Span) -> PlanResult<Run
             gid: mount.gid.unwrap_or(0),
         },
     })
+}
+
+/// The first agent of a step is the one that programs find.
+fn agent(
+    planned: &Planned,
+    mount: &mount::Mount,
+    span: Span,
+    agents_before: usize,
+) -> PlanResult<RunMount> {
+    let target = match &mount.target {
+        Some(target) => target_path(planned, target, span)?,
+        None => format!("{AGENT_TARGET}.{agents_before}"),
+    };
+    let kind = RunMountKind::Ssh {
+        id: mount.id.clone().unwrap_or_else(|| AGENT.to_owned()),
+        variable: agents_before == 0,
+        required: mount.required,
+        mode: mount.mode.unwrap_or(AGENT_MODE),
+        uid: mount.uid.unwrap_or(0),
+        gid: mount.gid.unwrap_or(0),
+    };
+    Ok(RunMount { target, span, kind })
 }
 
 fn target_path(planned: &Planned, target: &str, span: Span) -> PlanResult<String> {

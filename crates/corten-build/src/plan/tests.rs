@@ -1170,17 +1170,6 @@ mod runs {
     #[test]
     fn what_this_version_does_not_do_is_said() {
         check_error(
-            "FROM bare\nRUN --mount=type=ssh x",
-            &expect![[r#"
-            error: `RUN --mount=type=ssh` is not supported by this version
-             --> Dockerfile:2:13
-              |
-            2 | RUN --mount=type=ssh x
-              |             ^^^^^^^^
-            hint: give the key as a secret: `--mount=type=secret,id=…`
-        "#]],
-        );
-        check_error(
             "FROM bare\nRUN --security=insecure x",
             &expect![[r#"
             error: `RUN --security=insecure` is not supported by this version

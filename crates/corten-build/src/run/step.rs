@@ -8,7 +8,7 @@ use corten_diag::{Event, StepId};
 use corten_oci::tree::TreePath;
 use corten_runtime::user::{self, User};
 use corten_store::{Layer, Staging};
-use corten_sys::error::at;
+use corten_sys::error::{IoError, at};
 use corten_sys::file;
 
 use super::mounts::{self, Prepared};
@@ -33,6 +33,9 @@ const CERTIFICATE_VARIABLES: [&str; 6] = [
     "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
 ];
+
+/// Memory that is a file system, where secrets do not reach a disk.
+const MEMORY_DIRECTORY: &str = "/dev/shm";
 
 /// The variable that names a further configuration file of apt.
 const APT_VARIABLE: &str = "APT_CONFIG";
@@ -177,8 +180,14 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a directory that only its owner may enter.
-    pub(crate) fn create(path: PathBuf) -> Result<Self, CopyError> {
+    /// Makes a directory that only its owner may enter: in memory where there is such a file
+    /// system, else in a directory of the store.
+    pub(crate) fn in_memory(otherwise: &Path) -> Result<Self, IoError> {
+        let memory = Path::new(MEMORY_DIRECTORY);
+        let is_there = file::metadata(memory).is_ok_and(|metadata| metadata.is_dir());
+        let root = if is_there { memory } else { otherwise };
+        file::create_dirs(root, 0o700)?;
+        let path = root.join(format!("corten-{}", corten_sys::random::name()));
         file::create_dir(&path, 0o700)?;
         Ok(Self { path })
     }

@@ -50,6 +50,10 @@ pub(crate) struct BuildArgs {
     /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<String>,
+    /// An agent for `RUN --mount=type=ssh` and git over ssh: `default` for the one of
+    /// `SSH_AUTH_SOCK`, or `ID=SOCKET`, or `ID=KEYFILE[,KEYFILE]`; may be given several times
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
+    pub agents: Vec<String>,
     /// Network of RUN steps: default, none or host
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub network: String,

@@ -92,7 +92,8 @@ fn settle(
         None => BuildContext::Directory(arguments.context.clone()),
     };
     let mut options = BuildOptions::new(files, dockerfile(arguments, opened.context.as_ref())?);
-    options.remotes = crate::fetch::remotes(&context.settings);
+    options.remotes = opened.remotes.clone();
+    options.agents = opened.agents.clone();
     let environment = &context.settings.environment;
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;

@@ -13,6 +13,7 @@ mod rm;
 mod rmi;
 mod run;
 mod sources;
+mod ssh;
 mod system;
 mod tag;
 mod verify;

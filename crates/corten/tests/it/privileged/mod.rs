@@ -1,5 +1,6 @@
 //! Containers and RUN steps on the real kernel, by the program's own command line.
 
+mod agents;
 mod build;
 mod conformance;
 mod interrupted;
