@@ -274,6 +274,9 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
         Network::Host => "host",
     });
     key.number(op.mounts.len() as u64);
+    if op.insecure {
+        key.text("insecure");
+    }
 }
 
 fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {

@@ -154,6 +154,8 @@ pub struct RunOp {
     /// As in `USER`; empty for root.
     pub user: String,
     pub network: Network,
+    /// Whether it has all rights that its caller can give.
+    pub insecure: bool,
     pub mounts: Vec<RunMount>,
 }
 
@@ -352,6 +354,9 @@ impl Graph {
             }
             Op::Run(run) => {
                 writeln!(f, "       exec {:?} in {}", run.args, run.cwd)?;
+                if run.insecure {
+                    writeln!(f, "       with all rights")?;
+                }
                 for mount in &run.mounts {
                     let kind = match &mount.kind {
                         RunMountKind::Bind { input, .. } => {

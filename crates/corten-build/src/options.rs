@@ -57,6 +57,8 @@ pub struct BuildOptions {
 pub struct RunOptions {
     /// The network of steps that do not choose one.
     pub network: Network,
+    /// What steps may ask for beyond that.
+    pub allow: Entitlements,
     /// A file with certificates in PEM form that programs in `RUN` shall trust.
     pub ca_certificates: Option<PathBuf>,
     /// Proxy variables (`HTTP_PROXY`, `no_proxy` and so on) for the environment of `RUN`.
@@ -67,6 +69,15 @@ pub struct RunOptions {
     pub pids: Option<u64>,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
     pub cache_directory: Option<PathBuf>,
+}
+
+/// What a Dockerfile may ask for because the caller trusts it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// `RUN --security=insecure`.
+    pub insecure: bool,
+    /// `RUN --network=host`; it is also allowed where the caller chose the host's network for all.
+    pub host_network: bool,
 }
 
 /// Where the main context is.
@@ -210,6 +221,7 @@ impl RunOptions {
     pub fn new() -> Self {
         Self {
             network: Network::Default,
+            allow: Entitlements::default(),
             ca_certificates: None,
             proxy: BTreeMap::new(),
             memory_bytes: None,

@@ -34,12 +34,6 @@ pub(super) fn plan_run(
     each: &Instruction,
     run: &Run,
 ) -> PlanResult<()> {
-    if let Some(security) = &run.security
-        && security.value == Security::Insecure
-    {
-        let hint = "leave out `--security=insecure`";
-        return unsupported("`RUN --security=insecure`", security.span, hint);
-    }
     if let Some(device) = run.devices.first() {
         let hint = "steps of a build have no devices";
         return unsupported("`RUN --device`", device.span, hint);
@@ -49,11 +43,8 @@ pub(super) fn plan_run(
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);
     }
-    let network = match run.network.as_ref().map(|network| network.value) {
-        Some(mount::Network::None) => Network::None,
-        Some(mount::Network::Host) => Network::Host,
-        Some(mount::Network::Default) | None => dispatcher.planner.options.run.network,
-    };
+    let insecure = insecure(dispatcher, run)?;
+    let network = network(dispatcher, run)?;
     let mut mounts: Vec<RunMount> = Vec::new();
     for spec in &run.mounts {
         let is_agent = |mount: &&RunMount| matches!(mount.kind, RunMountKind::Ssh { .. });
@@ -68,11 +59,44 @@ pub(super) fn plan_run(
         cwd: planned.config.working_dir().to_owned(),
         user: planned.config.user().to_owned(),
         network,
+        insecure,
         mounts,
     };
     planned.config.add_history(created_by, LayerMade::Yes);
     dispatcher.push(planned, each, Op::Run(op));
     Ok(())
+}
+
+/// Whether the step has all rights, if that is allowed.
+fn insecure(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<bool> {
+    let Some(security) = &run.security else { return Ok(false) };
+    match security.value {
+        Security::Sandbox => Ok(false),
+        Security::Insecure if dispatcher.planner.options.run.allow.insecure => Ok(true),
+        Security::Insecure => {
+            refused("`RUN --security=insecure`", "security.insecure", security.span)
+        }
+    }
+}
+
+/// The network of the step, if it is allowed.
+fn network(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<Network> {
+    let options = &dispatcher.planner.options.run;
+    let Some(network) = &run.network else { return Ok(options.network) };
+    match network.value {
+        mount::Network::Default => Ok(options.network),
+        mount::Network::None => Ok(Network::None),
+        mount::Network::Host if options.allow.host_network || options.network == Network::Host => {
+            Ok(Network::Host)
+        }
+        mount::Network::Host => refused("`RUN --network=host`", "network.host", network.span),
+    }
+}
+
+fn refused<T>(what: &str, entitlement: &str, span: Span) -> PlanResult<T> {
+    let diagnostic = Diagnostic::error(format!("{what} is not allowed")).at(span);
+    let hint = format!("if you trust this Dockerfile, add `--allow {entitlement}`");
+    Err(Box::new(diagnostic.with_hint(hint)))
 }
 
 /// The program with its arguments, and the here-document that is a program of its own.

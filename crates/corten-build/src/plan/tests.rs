@@ -1172,12 +1172,23 @@ mod runs {
         check_error(
             "FROM bare\nRUN --security=insecure x",
             &expect![[r#"
-            error: `RUN --security=insecure` is not supported by this version
+            error: `RUN --security=insecure` is not allowed
              --> Dockerfile:2:16
               |
             2 | RUN --security=insecure x
               |                ^^^^^^^^
-            hint: leave out `--security=insecure`
+            hint: if you trust this Dockerfile, add `--allow security.insecure`
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --network=host x",
+            &expect![[r#"
+            error: `RUN --network=host` is not allowed
+             --> Dockerfile:2:15
+              |
+            2 | RUN --network=host x
+              |               ^^^^
+            hint: if you trust this Dockerfile, add `--allow network.host`
         "#]],
         );
         check_error(

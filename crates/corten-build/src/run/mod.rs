@@ -32,6 +32,8 @@ pub struct RunStep {
     pub gid: u32,
     pub additional_gids: Vec<u32>,
     pub network: Network,
+    /// Whether it has all rights that the caller can give: see `RuntimeExecutor`.
+    pub insecure: bool,
     pub mounts: Vec<StepMount>,
     /// Read-only layers, top first; may be empty for a stage from scratch.
     pub lowers: Vec<PathBuf>,

@@ -100,6 +100,7 @@ fn make_step(
         gid: user.gid,
         additional_gids: user.additional_gids.clone(),
         network: op.network,
+        insecure: op.insecure,
         mounts,
         lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,

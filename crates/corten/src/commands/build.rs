@@ -18,7 +18,7 @@ use corten_runtime::{Network, options};
 use corten_store::Image;
 use corten_sys::clock::{Clock, SystemClock};
 
-use super::{Context, checks, outputs, sources};
+use super::{Context, checks, outputs, sources, steps};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
 use crate::error::CliError;
@@ -125,6 +125,7 @@ fn settle(
         let (id, secret) = secret(context, text)?;
         options.secrets.insert(id, secret);
     }
+    options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)
 }

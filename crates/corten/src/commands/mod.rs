@@ -14,6 +14,7 @@ mod rmi;
 mod run;
 mod sources;
 mod ssh;
+mod steps;
 mod system;
 mod tag;
 mod verify;

@@ -3,6 +3,7 @@
 mod agents;
 mod build;
 mod conformance;
+mod entitlements;
 mod interrupted;
 mod outputs;
 mod rootless;
