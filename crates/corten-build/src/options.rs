@@ -109,6 +109,9 @@ pub enum NamedContext {
     Stage(String),
 }
 
+/// The largest secret: what BuildKit allows.
+pub(crate) const SECRET_BYTES_MAX: u64 = 500 * 1024;
+
 /// Where a secret is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {

@@ -17,7 +17,7 @@ use crate::diagnose::StepError;
 use crate::execute::Execution;
 use crate::files::{Files, Found, NoFiles};
 use crate::graph::{CacheSharing, Input, RunMount, RunMountKind, RunOp};
-use crate::options::Secret;
+use crate::options::{SECRET_BYTES_MAX, Secret};
 use crate::ssh::{Access, Served};
 
 /// Where certificates are for the time of a step. `/dev` is a file system of the container's own, so
@@ -29,9 +29,6 @@ const APT_CONFIG: &str = "/dev/corten/apt.conf";
 
 /// The permissions of a tmpfs that says none.
 const TMPFS_MODE: u32 = 0o1777;
-
-/// The largest secret: what BuildKit allows.
-const SECRET_BYTES_MAX: u64 = 500 * 1024;
 
 /// The variable by which programs find an agent.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";

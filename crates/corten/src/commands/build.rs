@@ -121,10 +121,7 @@ fn settle(
         let (name, value) = opened.named(text)?;
         options.contexts.insert(name, value);
     }
-    for text in &arguments.secrets {
-        let (id, secret) = secret(context, text)?;
-        options.secrets.insert(id, secret);
-    }
+    options.secrets.clone_from(&opened.remotes.secrets);
     options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)
@@ -236,7 +233,7 @@ fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliEr
 }
 
 /// `id=ID[,src=FILE|,env=NAME]`; an ID alone names a variable, then a file.
-fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
+pub(super) fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
     let form = || {
         CliError::new("`--secret` needs `id=ID,src=FILE` or `id=ID,env=NAME`")
             .hint("for example `--secret id=token,src=$HOME/.token`".to_owned())

@@ -54,6 +54,10 @@ pub(super) fn open(context: &Context, arguments: &BuildArgs) -> Result<Opened, C
     let agents = ssh::agents(context, &arguments.agents)?;
     let mut remotes = fetch::remotes(&context.settings);
     let agent = ssh::for_git(context, &agents, &mut remotes)?;
+    for text in &arguments.secrets {
+        let (id, secret) = super::build::secret(context, text)?;
+        remotes.secrets.insert(id, secret);
+    }
     let main = open_main(context, arguments, &remotes)?;
     let layouts = BTreeMap::new();
     let mut opened = Opened { context: main, layouts, store: None, remotes, agents, agent };
