@@ -277,6 +277,12 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
     if op.insecure {
         key.text("insecure");
     }
+    if !op.hosts.is_empty() {
+        key.text("hosts").number(op.hosts.len() as u64);
+        for (name, address) in &op.hosts {
+            key.text(name).text(&address.to_string());
+        }
+    }
 }
 
 fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {

@@ -5,6 +5,7 @@
 //! change the configuration are no steps; they are in the stage's [`StageImage`].
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, SourceFile, Span};
@@ -154,6 +155,8 @@ pub struct RunOp {
     /// As in `USER`; empty for root.
     pub user: String,
     pub network: Network,
+    /// Further names in `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
     /// Whether it has all rights that its caller can give.
     pub insecure: bool,
     pub mounts: Vec<RunMount>,

@@ -63,7 +63,7 @@ pub use options::{
 pub use plan::plan as plan_dockerfile;
 pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
-    StepMountKind,
+    StepMountKind, StepTuning,
 };
 pub use solve::{Target, Tools, solve, solve_target};
 pub use traits::{BaseError, Bases, Executor};

@@ -1,6 +1,7 @@
 //! What a caller wants built.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use corten_oci::platform::Platform;
@@ -11,6 +12,7 @@ use corten_sys::file;
 
 use crate::error::BuildError;
 use crate::remote::{Remotes, Source};
+use crate::run::StepTuning;
 use crate::ssh::SshAgent;
 
 /// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
@@ -67,6 +69,9 @@ pub struct RunOptions {
     /// Processor time in thousandths of a processor.
     pub cpu_millis: Option<u64>,
     pub pids: Option<u64>,
+    /// Names that steps find in `/etc/hosts`; they are part of the keys.
+    pub hosts: Vec<(String, IpAddr)>,
+    pub tuning: StepTuning,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
     pub cache_directory: Option<PathBuf>,
 }
@@ -230,6 +235,8 @@ impl RunOptions {
             memory_bytes: None,
             cpu_millis: None,
             pids: None,
+            hosts: Vec::new(),
+            tuning: StepTuning::default(),
             cache_directory: None,
         }
     }

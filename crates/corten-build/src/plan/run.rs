@@ -59,6 +59,7 @@ pub(super) fn plan_run(
         cwd: planned.config.working_dir().to_owned(),
         user: planned.config.user().to_owned(),
         network,
+        hosts: dispatcher.planner.options.run.hosts.clone(),
         insecure,
         mounts,
     };

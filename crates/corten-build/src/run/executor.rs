@@ -8,7 +8,7 @@ use std::sync::Once;
 use corten_diag::{Event, Reporter, Stream};
 use corten_runtime::{
     BindMount, Capability, ContainerSpec, Device, Exit, HostFacts, HostFiles, Io, Limit, Mount,
-    Network, Rootfs, Seccomp, Stdin, TmpfsMount, UserNamespace,
+    Network, Notice, Plan, Rootfs, Seccomp, Stdin, TmpfsMount, UserNamespace,
 };
 use corten_sys::error::at;
 use corten_sys::{caps, file};
@@ -36,6 +36,7 @@ const DEVICES_MAX: usize = 200;
 pub struct RuntimeExecutor<'a> {
     reporter: &'a dyn Reporter,
     told_of_network: Once,
+    told_of_limits: Once,
 }
 
 impl fmt::Debug for RuntimeExecutor<'_> {
@@ -46,7 +47,20 @@ impl fmt::Debug for RuntimeExecutor<'_> {
 
 impl<'a> RuntimeExecutor<'a> {
     pub fn new(reporter: &'a dyn Reporter) -> Self {
-        Self { reporter, told_of_network: Once::new() }
+        Self { reporter, told_of_network: Once::new(), told_of_limits: Once::new() }
+    }
+
+    /// Says once what a limit that was asked for became.
+    fn tell(&self, plan: &Plan) {
+        let clamped = |notice: &&Notice| matches!(notice, Notice::RlimitClamped { .. });
+        let mut notices = plan.notices.iter().filter(clamped).peekable();
+        if notices.peek().is_some() {
+            self.told_of_limits.call_once(|| {
+                for notice in notices {
+                    self.reporter.report(Event::Warning(notice.to_string()));
+                }
+            });
+        }
     }
 
     /// Where an ordinary user cannot have a network of their own, steps use the host's: a build
@@ -74,6 +88,7 @@ impl Executor for RuntimeExecutor<'_> {
         let facts = HostFacts::gather()?;
         let network = self.network(step.network, &facts);
         let plan = corten_runtime::plan(&spec(step, network)?, &facts)?;
+        self.tell(&plan);
         let mut io = Io::callback(output);
         io.cancelled = Some(&step.cancelled);
         let outcome = corten_runtime::run(&plan, io)?;
@@ -107,7 +122,18 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     spec.resources.memory_bytes = step.limits.memory_bytes.map(Limit::required);
     spec.resources.cpu_millis = step.limits.cpu_millis.map(Limit::required);
     spec.resources.pids = step.limits.pids.map(Limit::required);
+    let tuning = &step.tuning;
+    spec.resources.memory_swap_bytes = tuning.memory_swap_bytes.map(Limit::required);
+    spec.resources.cpu_shares = tuning.cpu_shares.map(Limit::required);
+    spec.resources.cpuset = tuning.cpuset.clone().map(Limit::required);
+    spec.shm_size_bytes = tuning.shm_size_bytes.unwrap_or(spec.shm_size_bytes);
+    spec.rlimits.clone_from(&tuning.rlimits);
     spec.host_files = HostFiles::for_container(&spec)?;
+    if let Some(hosts) = &mut spec.host_files.hosts {
+        for (name, address) in &step.hosts {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
     // A step may want to change or remove the image's own.
     spec.host_files.hostname = None;
     if step.insecure {

@@ -5,11 +5,12 @@ mod mounts;
 pub(crate) mod step;
 pub(crate) mod tidy;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use corten_runtime::{Network, PlanError, RunError};
+use corten_runtime::{Network, PlanError, Rlimit, RunError};
 use corten_sys::error::IoError;
 
 pub use executor::RuntimeExecutor;
@@ -42,6 +43,9 @@ pub struct RunStep {
     /// Overlayfs' work directory.
     pub work: PathBuf,
     pub limits: StepLimits,
+    /// Further names in `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    pub tuning: StepTuning,
     /// Becomes true when the result is not wanted any more.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -52,6 +56,20 @@ pub struct StepLimits {
     pub memory_bytes: Option<u64>,
     pub cpu_millis: Option<u64>,
     pub pids: Option<u64>,
+}
+
+/// What a step may use that is seldom set; nothing of it is part of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepTuning {
+    /// Memory and swap together.
+    pub memory_swap_bytes: Option<u64>,
+    /// Relative weight; 1024 is normal.
+    pub cpu_shares: Option<u64>,
+    /// Processors, such as `0-3`.
+    pub cpuset: Option<String>,
+    /// The size of `/dev/shm`.
+    pub shm_size_bytes: Option<u64>,
+    pub rlimits: Vec<Rlimit>,
 }
 
 /// Something mounted for the time of a step.

@@ -110,6 +110,8 @@ fn make_step(
             cpu_millis: options.cpu_millis,
             pids: options.pids,
         },
+        hosts: op.hosts.clone(),
+        tuning: options.tuning.clone(),
         cancelled: Arc::clone(execution.cancelled),
     })
 }

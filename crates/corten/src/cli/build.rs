@@ -69,6 +69,8 @@ pub(crate) struct BuildArgs {
     /// CPU limit of a RUN step, such as 1.5
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<String>,
+    #[command(flatten)]
+    pub steps: StepArgs,
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
@@ -99,6 +101,59 @@ pub(crate) struct BuildArgs {
     /// Accepted for Docker's sake: bases are taken from the store or made
     #[arg(long, hide = true)]
     pub pull: bool,
+}
+
+/// What RUN steps get, in the spelling of `docker build`.
+#[derive(Debug, Args)]
+pub(crate) struct StepArgs {
+    /// A name for `/etc/hosts` of RUN steps, `NAME:ADDRESS`; may be given several times
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub hosts: Vec<String>,
+    /// Size of /dev/shm in RUN steps, such as 1g
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Resource limit of RUN steps, `NAME=SOFT[:HARD]`; may be given several times
+    #[arg(long = "ulimit", value_name = "SPEC")]
+    pub ulimits: Vec<String>,
+    /// Memory and swap together of a RUN step; -1 for any amount of swap
+    #[arg(long, value_name = "BYTES", requires = "memory", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Weight of RUN steps against other programs; 1024 is normal
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    pub cpu_shares: Option<u64>,
+    /// Processors for RUN steps, such as 0-3
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Processor time in each period, in microseconds; with `--cpu-period` the same as `--cpus`
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus", hide = true)]
+    pub cpu_quota: Option<u64>,
+    /// Length of a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", requires = "cpu_quota", hide = true)]
+    pub cpu_period: Option<u64>,
+    /// Processes and threads of a RUN step at one time
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "LIST", hide = true)]
+    pub cpuset_mems: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "GROUP", hide = true)]
+    pub cgroup_parent: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "KIND", hide = true)]
+    pub isolation: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, hide = true)]
+    pub squash: bool,
+    /// Accepted for Docker's sake: a context is never sent anywhere
+    #[arg(long, hide = true)]
+    pub compress: bool,
+    /// Accepted for Docker's sake: nothing of a step is left behind
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub rm: Option<bool>,
+    /// Accepted for Docker's sake: nothing of a step is left behind
+    #[arg(long, hide = true)]
+    pub force_rm: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -165,6 +165,10 @@ fn run_options(
         let millis = options::parse_cpus(cpus).map_err(|error| hinted("cpus", error))?;
         options.run.cpu_millis = Some(millis);
     }
+    steps::settle(&arguments.steps, &mut options.run)?;
+    for note in steps::notes(&arguments.steps) {
+        context.ui.warning(note);
+    }
     Ok(())
 }
 

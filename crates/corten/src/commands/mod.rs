@@ -91,9 +91,10 @@ fn prepare(
 /// The directory whose `corten.toml` applies: the build's context, else where we are.
 fn project_of(command: &Command) -> &Path {
     match command {
-        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
-            &arguments.context
-        }
+        Command::Build(arguments)
+        | Command::Buildx(BuildxCommand::Build(arguments))
+        | Command::Builder(BuildxCommand::Build(arguments))
+        | Command::Image(BuildxCommand::Build(arguments)) => &arguments.context,
         _ => Path::new("."),
     }
 }
@@ -105,14 +106,23 @@ fn needs_namespace(command: &Command) -> bool {
 
 /// True for commands in which a program may want to be more than one user.
 fn starts_programs(command: &Command) -> bool {
-    matches!(command, Command::Build(_) | Command::Buildx(_) | Command::Run(_) | Command::Base(_))
+    matches!(
+        command,
+        Command::Build(_)
+            | Command::Buildx(_)
+            | Command::Builder(_)
+            | Command::Image(_)
+            | Command::Run(_)
+            | Command::Base(_)
+    )
 }
 
 fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
-            build::build(context, &arguments)
-        }
+        Command::Build(arguments)
+        | Command::Buildx(BuildxCommand::Build(arguments))
+        | Command::Builder(BuildxCommand::Build(arguments))
+        | Command::Image(BuildxCommand::Build(arguments)) => build::build(context, &arguments),
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),

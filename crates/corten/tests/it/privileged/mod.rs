@@ -8,3 +8,4 @@ mod interrupted;
 mod outputs;
 mod rootless;
 mod run;
+mod tuning;
