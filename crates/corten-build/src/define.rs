@@ -277,6 +277,15 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
     if !op.normalise {
         key.text("as written");
     }
+    if op.insecure {
+        key.text("insecure");
+    }
+    if !op.hosts.is_empty() {
+        key.text("hosts").number(op.hosts.len() as u64);
+        for (name, address) in &op.hosts {
+            key.text(name).text(&address.to_string());
+        }
+    }
 }
 
 fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {
@@ -300,6 +309,10 @@ fn hash_mount(mount: &RunMount, key: &mut KeyHasher) {
         }
         RunMountKind::Secret { id, file, variable, required, mode, uid, gid } => {
             key.text("secret").text(id).flag(*file).optional(variable.as_deref()).flag(*required);
+            key.number(u64::from(*mode)).number(u64::from(*uid)).number(u64::from(*gid))
+        }
+        RunMountKind::Ssh { id, variable, required, mode, uid, gid } => {
+            key.text("ssh").text(id).flag(*variable).flag(*required);
             key.number(u64::from(*mode)).number(u64::from(*uid)).number(u64::from(*gid))
         }
     };

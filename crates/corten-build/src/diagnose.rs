@@ -53,6 +53,8 @@ pub(crate) enum StepError {
     MountSource { path: String, input: String, near: Option<String>, span: Span },
     #[error("the secret `{id}` was not given")]
     NoSecret { id: String },
+    #[error("the ssh agent `{id}` was not given")]
+    NoAgent { id: String },
     #[error("failed to read the secret `{id}`")]
     ReadSecret {
         id: String,
@@ -230,6 +232,10 @@ fn hint(error: &StepError) -> Option<String> {
             "leave out `--network=host`, or build without a lock; `--network=none` needs no record"
                 .to_owned(),
         ),
+        StepError::NoAgent { id } if id == "default" => {
+            Some("give your agent with `--ssh default`, or a key with `--ssh default=FILE`".into())
+        }
+        StepError::NoAgent { id } => Some(format!("give it with `--ssh {id}=SOCKET|KEYFILE`")),
         StepError::SecretText { .. } => Some("mount it as a file: leave out `env=`".to_owned()),
         _ => None,
     }

@@ -5,6 +5,7 @@
 //! change the configuration are no steps; they are in the stage's [`StageImage`].
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use corten_diag::{Diagnostic, SourceFile, Span};
@@ -154,6 +155,10 @@ pub struct RunOp {
     /// As in `USER`; empty for root.
     pub user: String,
     pub network: Network,
+    /// Further names in `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Whether it has all rights that its caller can give.
+    pub insecure: bool,
     pub mounts: Vec<RunMount>,
     /// Whether what differs from run to run is made the same, see [`RunOptions::normalise`].
     ///
@@ -198,6 +203,16 @@ pub enum RunMountKind {
         /// Absent when it is only wanted as a variable.
         file: bool,
         variable: Option<String>,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    /// The socket of an agent.
+    Ssh {
+        id: String,
+        /// Whether `SSH_AUTH_SOCK` names this one.
+        variable: bool,
         required: bool,
         mode: u32,
         uid: u32,
@@ -346,6 +361,9 @@ impl Graph {
             }
             Op::Run(run) => {
                 writeln!(f, "       exec {:?} in {}", run.args, run.cwd)?;
+                if run.insecure {
+                    writeln!(f, "       with all rights")?;
+                }
                 for mount in &run.mounts {
                     let kind = match &mount.kind {
                         RunMountKind::Bind { input, .. } => {
@@ -354,6 +372,7 @@ impl Graph {
                         RunMountKind::Cache { id, .. } => format!("cache {id}"),
                         RunMountKind::Tmpfs { .. } => "tmpfs".to_owned(),
                         RunMountKind::Secret { id, .. } => format!("secret {id}"),
+                        RunMountKind::Ssh { id, .. } => format!("agent {id}"),
                     };
                     match &mount.kind {
                         RunMountKind::Secret { file: false, variable: Some(name), .. } => {

@@ -43,6 +43,7 @@ pub mod recording;
 pub mod remote;
 mod run;
 mod solve;
+pub mod ssh;
 mod traits;
 pub mod verify;
 
@@ -60,13 +61,13 @@ pub use error::{BuildError, Diagnosed};
 pub use graph::Graph;
 pub use key::KEY_VERSION;
 pub use options::{
-    BuildOptions, Context, DOCKERFILE_BYTES_MAX, DockerfileText, IgnoreText, NamedContext,
-    RunOptions, Secret,
+    BuildOptions, Context, DOCKERFILE_BYTES_MAX, DockerfileText, Entitlements, IgnoreText,
+    NamedContext, RunOptions, Secret,
 };
 pub use plan::plan as plan_dockerfile;
 pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
-    StepMountKind,
+    StepMountKind, StepTuning,
 };
 pub use solve::{Target, Tools, solve, solve_target};
 pub use traits::{BaseError, Bases, Executor};

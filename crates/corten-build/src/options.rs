@@ -1,6 +1,7 @@
 //! What a caller wants built.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use corten_oci::platform::Platform;
@@ -12,6 +13,8 @@ use corten_sys::file;
 use crate::error::BuildError;
 use crate::recording::Recording;
 use crate::remote::{Remotes, Source};
+use crate::run::StepTuning;
+use crate::ssh::SshAgent;
 
 /// The largest Dockerfile or ignore file: what the frontend of Docker accepts.
 pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
@@ -48,6 +51,8 @@ pub struct BuildOptions {
     pub contexts: BTreeMap<String, NamedContext>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// Agents for `RUN --mount=type=ssh` by id.
+    pub agents: BTreeMap<String, SshAgent>,
     pub run: RunOptions,
     /// How things are fetched.
     pub remotes: Remotes,
@@ -61,6 +66,8 @@ pub struct BuildOptions {
 pub struct RunOptions {
     /// The network of steps that do not choose one.
     pub network: Network,
+    /// What steps may ask for beyond that.
+    pub allow: Entitlements,
     /// A file with certificates in PEM form that programs in `RUN` shall trust.
     pub ca_certificates: Option<PathBuf>,
     /// Proxy variables (`HTTP_PROXY`, `no_proxy` and so on) for the environment of `RUN`.
@@ -73,8 +80,20 @@ pub struct RunOptions {
     /// of package managers go, times in byte code follow their sources, a machine id is made from the
     /// step.
     pub normalise: bool,
+    /// Names that steps find in `/etc/hosts`; they are part of the keys.
+    pub hosts: Vec<(String, IpAddr)>,
+    pub tuning: StepTuning,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
     pub cache_directory: Option<PathBuf>,
+}
+
+/// What a Dockerfile may ask for because the caller trusts it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// `RUN --security=insecure`.
+    pub insecure: bool,
+    /// `RUN --network=host`; it is also allowed where the caller chose the host's network for all.
+    pub host_network: bool,
 }
 
 /// Where the main context is.
@@ -107,6 +126,9 @@ pub enum NamedContext {
     /// A stage of the Dockerfile, by name or number.
     Stage(String),
 }
+
+/// The largest secret: what BuildKit allows.
+pub(crate) const SECRET_BYTES_MAX: u64 = 500 * 1024;
 
 /// Where a secret is.
 #[derive(Clone, PartialEq, Eq)]
@@ -208,6 +230,7 @@ impl BuildOptions {
             epoch: None,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
             run: RunOptions::new(),
             remotes: Remotes::default(),
             recording: Recording::Off,
@@ -220,12 +243,15 @@ impl RunOptions {
     pub fn new() -> Self {
         Self {
             network: Network::Default,
+            allow: Entitlements::default(),
             ca_certificates: None,
             proxy: BTreeMap::new(),
             memory_bytes: None,
             cpu_millis: None,
             pids: None,
             normalise: true,
+            hosts: Vec::new(),
+            tuning: StepTuning::default(),
             cache_directory: None,
         }
     }

@@ -55,6 +55,8 @@ pub struct ContainerSpec {
     pub readonly_paths: Vec<PathBuf>,
     /// Kernel settings of the container's namespaces, `net.ipv4.ip_forward` → `1`.
     pub sysctls: BTreeMap<String, String>,
+    /// Lets the container write to `/sys` and to its control groups.
+    pub writable_sys: bool,
     pub rlimits: Vec<Rlimit>,
     pub user_namespace: UserNamespace,
     /// Runs a tiny process 1 that reaps orphans and passes signals on.
@@ -93,6 +95,7 @@ impl ContainerSpec {
             masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
             sysctls: BTreeMap::new(),
+            writable_sys: false,
             rlimits: Vec::new(),
             user_namespace: UserNamespace::Auto,
             init: false,

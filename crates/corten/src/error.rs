@@ -60,6 +60,7 @@ with_hint!(
     corten_build::BuildError,
     corten_build::output::OutputError,
     corten_build::recording::LockError,
+    corten_build::ssh::SshError,
     corten_runtime::PlanError,
     corten_runtime::RunError,
     corten_runtime::network::PortError,

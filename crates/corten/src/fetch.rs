@@ -1,5 +1,6 @@
 //! How builds reach what lies elsewhere: HTTP by our own client, repositories by the host's `git`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -46,6 +47,7 @@ impl Fetcher for Http {
         let transport = self.transport().map_err(|source| failed(None, source))?;
         // What is stored must be what was sent, so no encoding is asked for.
         let mut headers = vec![("Accept-Encoding", "identity")];
+        headers.extend(request.authorization.map(|value| ("Authorization", value)));
         headers.extend(request.etag.map(|etag| ("If-None-Match", etag)));
         headers.extend(request.last_modified.map(|date| ("If-Modified-Since", date)));
         let answer = transport.ask(request.url, &headers).map_err(|error| {
@@ -115,7 +117,12 @@ pub(crate) fn remotes(settings: &Settings) -> Remotes {
         environment: variables,
     };
     let upstream = RecordedHttp { options: upstream_options(settings), upstream: OnceLock::new() };
-    Remotes { fetcher: Some(Arc::new(http)), git, upstream: Some(Arc::new(upstream)) }
+    Remotes {
+        fetcher: Some(Arc::new(http)),
+        git,
+        upstream: Some(Arc::new(upstream)),
+        secrets: BTreeMap::new(),
+    }
 }
 
 /// Reads a context that may lie elsewhere; `None` for a path.

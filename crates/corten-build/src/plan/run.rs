@@ -16,6 +16,15 @@ const CACHE_MODE: u32 = 0o755;
 /// The mode of a secret that says none.
 const SECRET_MODE: u32 = 0o400;
 
+/// The id of an agent that has none.
+const AGENT: &str = "default";
+
+/// The mode of an agent's socket that says none.
+const AGENT_MODE: u32 = 0o600;
+
+/// Where agents are when they say no target: this and `.0`, `.1` and so on.
+const AGENT_TARGET: &str = "/run/buildkit/ssh_agent";
+
 /// Where secrets are when they say no target.
 const SECRET_DIRECTORY: &str = "/run/secrets";
 
@@ -25,12 +34,6 @@ pub(super) fn plan_run(
     each: &Instruction,
     run: &Run,
 ) -> PlanResult<()> {
-    if let Some(security) = &run.security
-        && security.value == Security::Insecure
-    {
-        let hint = "leave out `--security=insecure`";
-        return unsupported("`RUN --security=insecure`", security.span, hint);
-    }
     if let Some(device) = run.devices.first() {
         let hint = "steps of a build have no devices";
         return unsupported("`RUN --device`", device.span, hint);
@@ -40,14 +43,13 @@ pub(super) fn plan_run(
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);
     }
-    let network = match run.network.as_ref().map(|network| network.value) {
-        Some(mount::Network::None) => Network::None,
-        Some(mount::Network::Host) => Network::Host,
-        Some(mount::Network::Default) | None => dispatcher.planner.options.run.network,
-    };
-    let mut mounts = Vec::new();
+    let insecure = insecure(dispatcher, run)?;
+    let network = network(dispatcher, run)?;
+    let mut mounts: Vec<RunMount> = Vec::new();
     for spec in &run.mounts {
-        mounts.extend(plan_mount(dispatcher, planned, spec)?);
+        let is_agent = |mount: &&RunMount| matches!(mount.kind, RunMountKind::Ssh { .. });
+        let agents = mounts.iter().filter(is_agent).count();
+        mounts.extend(plan_mount(dispatcher, planned, spec, agents)?);
     }
     let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
     let op = RunOp {
@@ -57,12 +59,46 @@ pub(super) fn plan_run(
         cwd: planned.config.working_dir().to_owned(),
         user: planned.config.user().to_owned(),
         network,
+        hosts: dispatcher.planner.options.run.hosts.clone(),
+        insecure,
         mounts,
         normalise: dispatcher.planner.options.run.normalise,
     };
     planned.config.add_history(created_by, LayerMade::Yes);
     dispatcher.push(planned, each, Op::Run(op));
     Ok(())
+}
+
+/// Whether the step has all rights, if that is allowed.
+fn insecure(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<bool> {
+    let Some(security) = &run.security else { return Ok(false) };
+    match security.value {
+        Security::Sandbox => Ok(false),
+        Security::Insecure if dispatcher.planner.options.run.allow.insecure => Ok(true),
+        Security::Insecure => {
+            refused("`RUN --security=insecure`", "security.insecure", security.span)
+        }
+    }
+}
+
+/// The network of the step, if it is allowed.
+fn network(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<Network> {
+    let options = &dispatcher.planner.options.run;
+    let Some(network) = &run.network else { return Ok(options.network) };
+    match network.value {
+        mount::Network::Default => Ok(options.network),
+        mount::Network::None => Ok(Network::None),
+        mount::Network::Host if options.allow.host_network || options.network == Network::Host => {
+            Ok(Network::Host)
+        }
+        mount::Network::Host => refused("`RUN --network=host`", "network.host", network.span),
+    }
+}
+
+fn refused<T>(what: &str, entitlement: &str, span: Span) -> PlanResult<T> {
+    let diagnostic = Diagnostic::error(format!("{what} is not allowed")).at(span);
+    let hint = format!("if you trust this Dockerfile, add `--allow {entitlement}`");
+    Err(Box::new(diagnostic.with_hint(hint)))
 }
 
 /// The program with its arguments, and the here-document that is a program of its own.
@@ -138,6 +174,7 @@ fn plan_mount(
     dispatcher: &mut Dispatcher<'_, '_>,
     planned: &Planned,
     spec: &MountSpec,
+    agents_before: usize,
 ) -> PlanResult<Option<RunMount>> {
     let span = spec.word.span;
     let scope = Scope::new(&planned.variables, dispatcher.planner.escape);
@@ -146,8 +183,7 @@ fn plan_mount(
     };
     let mount = spec.resolve(&mut expand).map_err(|error| Box::new(error.diagnostic(span)))?;
     if mount.kind == MountType::Ssh {
-        let hint = "give the key as a secret: `--mount=type=secret,id=…`";
-        return unsupported("`RUN --mount=type=ssh`", span, hint);
+        return agent(planned, &mount, span, agents_before).map(Some);
     }
     if mount.kind == MountType::Secret {
         return secret(planned, &mount, span).map(Some);
@@ -220,6 +256,28 @@ fn secret(planned: &Planned, mount: &mount::Mount, span: Span) -> PlanResult<Run
             gid: mount.gid.unwrap_or(0),
         },
     })
+}
+
+/// The first agent of a step is the one that programs find.
+fn agent(
+    planned: &Planned,
+    mount: &mount::Mount,
+    span: Span,
+    agents_before: usize,
+) -> PlanResult<RunMount> {
+    let target = match &mount.target {
+        Some(target) => target_path(planned, target, span)?,
+        None => format!("{AGENT_TARGET}.{agents_before}"),
+    };
+    let kind = RunMountKind::Ssh {
+        id: mount.id.clone().unwrap_or_else(|| AGENT.to_owned()),
+        variable: agents_before == 0,
+        required: mount.required,
+        mode: mount.mode.unwrap_or(AGENT_MODE),
+        uid: mount.uid.unwrap_or(0),
+        gid: mount.gid.unwrap_or(0),
+    };
+    Ok(RunMount { target, span, kind })
 }
 
 fn target_path(planned: &Planned, target: &str, span: Span) -> PlanResult<String> {

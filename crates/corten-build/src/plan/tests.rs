@@ -1170,25 +1170,25 @@ mod runs {
     #[test]
     fn what_this_version_does_not_do_is_said() {
         check_error(
-            "FROM bare\nRUN --mount=type=ssh x",
-            &expect![[r#"
-            error: `RUN --mount=type=ssh` is not supported by this version
-             --> Dockerfile:2:13
-              |
-            2 | RUN --mount=type=ssh x
-              |             ^^^^^^^^
-            hint: give the key as a secret: `--mount=type=secret,id=…`
-        "#]],
-        );
-        check_error(
             "FROM bare\nRUN --security=insecure x",
             &expect![[r#"
-            error: `RUN --security=insecure` is not supported by this version
+            error: `RUN --security=insecure` is not allowed
              --> Dockerfile:2:16
               |
             2 | RUN --security=insecure x
               |                ^^^^^^^^
-            hint: leave out `--security=insecure`
+            hint: if you trust this Dockerfile, add `--allow security.insecure`
+        "#]],
+        );
+        check_error(
+            "FROM bare\nRUN --network=host x",
+            &expect![[r#"
+            error: `RUN --network=host` is not allowed
+             --> Dockerfile:2:15
+              |
+            2 | RUN --network=host x
+              |               ^^^^
+            hint: if you trust this Dockerfile, add `--allow network.host`
         "#]],
         );
         check_error(

@@ -129,6 +129,21 @@ impl Address {
         self.shown.starts_with("https://")
     }
 
+    /// Whether it is fetched over HTTP.
+    pub(super) fn is_http(&self) -> bool {
+        matches!(self.scheme(), "http" | "https")
+    }
+
+    /// The names of the host: with its port, if it has one, and without.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        let all = self.authority().to_ascii_lowercase();
+        let name = match all.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_owned(),
+            _ => return vec![all],
+        };
+        vec![all, name]
+    }
+
     /// The top of the host.
     pub(super) fn of_host(&self) -> Self {
         let shown = format!("{}://{}/", self.scheme(), self.authority());

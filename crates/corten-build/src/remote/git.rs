@@ -16,6 +16,7 @@ use corten_sys::error::IoError;
 use corten_sys::process::Ended;
 
 use super::address::{is_hex, is_whole_commit, without_credentials};
+use super::credentials;
 use super::{Address, Fetched, Fetching, GitSource, Held, RemoteError};
 use crate::key::KeyHasher;
 use crate::recording::SourceMaterial;
@@ -293,7 +294,9 @@ impl<'a> Git<'a> {
         for (name, value) in &self.fetching.remotes.git.environment {
             command = command.env(name, value);
         }
-        for (name, value) in variables(&self.source.address) {
+        let authorization =
+            credentials::for_repository(self.fetching.remotes, &self.source.address)?;
+        for (name, value) in variables(&self.source.address, authorization.as_deref()) {
             command = command.env(&name, value);
         }
         let (report, output) = command.output(OUTPUT_BYTES_MAX).map_err(RemoteError::StartGit)?;
@@ -306,7 +309,7 @@ impl<'a> Git<'a> {
 }
 
 /// The environment that makes `git` depend on nothing but its arguments.
-fn variables(address: &Address) -> Vec<(String, String)> {
+pub(super) fn variables(address: &Address, authorization: Option<&str>) -> Vec<(String, String)> {
     // Credentials are for everything of that host, so for submodules there too.
     let host = address.of_host();
     let with_credentials = format!("url.{}.insteadOf", host.with_credentials());
@@ -327,6 +330,11 @@ fn variables(address: &Address) -> Vec<(String, String)> {
     ];
     if host.has_credentials() {
         settings.push((&with_credentials, host.shown()));
+    }
+    let header_name = format!("http.{}.extraHeader", host.shown());
+    let header = authorization.map(|value| format!("Authorization: {value}"));
+    if let Some(header) = &header {
+        settings.push((&header_name, header));
     }
     let fixed = [
         ("HOME", "/dev/null"),

@@ -13,6 +13,7 @@ use corten_sys::file;
 use serde_json::{Value, json};
 
 use super::address::file_name;
+use super::credentials;
 use super::unpack::REMOTE_BYTES_MAX;
 use crate::recording::SourceMaterial;
 
@@ -41,6 +42,8 @@ pub trait Fetcher: Send + Sync {
 pub struct FetchRequest<'a> {
     /// With credentials, if there are any.
     pub url: &'a str,
+    /// For `Authorization`.
+    pub authorization: Option<&'a str>,
     /// For `If-None-Match`.
     pub etag: Option<&'a str>,
     /// For `If-Modified-Since`.
@@ -172,8 +175,11 @@ fn ask(
     let mut at = address.clone();
     for _ in 0..=REDIRECTS_MAX {
         let url = at.with_credentials();
+        // A redirection leads to a host that has a secret of its own, or none.
+        let authorization = credentials::for_file(fetching.remotes, &at)?;
         let response = fetcher.fetch(&FetchRequest {
             url: &url,
+            authorization: authorization.as_deref(),
             etag: known.and_then(|known| known.etag.as_deref()),
             last_modified: known.and_then(|known| known.last_modified.as_deref()),
         })?;

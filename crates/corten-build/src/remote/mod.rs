@@ -11,6 +11,7 @@
 
 mod address;
 mod context;
+mod credentials;
 mod fetch;
 mod git;
 mod http;
@@ -19,6 +20,7 @@ pub(crate) mod unpack;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use corten_record::Upstream;
 use corten_store::{Layer, Staging, Store, StoreError};
 use corten_sys::error::IoError;
 
+use crate::options::Secret;
 use crate::recording::{Lock, SourceMaterial};
 
 pub use address::{Address, AddressError, GitSource, is_http, without_credentials};
@@ -84,6 +87,8 @@ pub struct Remotes {
     /// Asks servers for steps whose requests are recorded; without one, such steps get nothing that
     /// the store does not have.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// Secrets of the build by id; those named for a server authorize to it.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 impl fmt::Debug for Remotes {
@@ -178,6 +183,8 @@ pub enum RemoteError {
     NoFetcher { address: String },
     #[error("`{address}` was answered with status {status}")]
     Status { address: String, status: u16 },
+    #[error("the secret `{id}` cannot be the value of a header: it must be one line of plain text")]
+    Credential { id: String },
     #[error("`{address}` redirects more than {limit} times")]
     Redirects { address: String, limit: u32 },
     #[error("`{from}` redirects to `{to}`, which is not protected")]
@@ -230,9 +237,11 @@ impl RemoteError {
                 "install the package `git`, or clone the repository and give the directory"
                     .to_owned(),
             ),
-            Self::Status { status: 401 | 403, .. } => {
-                Some("it needs credentials, or refuses these".to_owned())
-            }
+            Self::Status { status: 401 | 403, .. } => Some(
+                "it needs credentials, or refuses these: give a token with `--secret \
+                     id=HTTP_AUTH_TOKEN_HOST,src=FILE`"
+                    .to_owned(),
+            ),
             Self::Status { status: 404 | 410, .. } => Some("look for a misspelling".to_owned()),
             Self::Checksum { found, .. } => Some(format!(
                 "if the new content is right, write `--checksum={found}`; else do not use it"
@@ -256,7 +265,8 @@ impl RemoteError {
                 Some("connect to it once with `ssh`, so that its key is known".to_owned())
             }
             Self::Git { told, .. } if told.contains("could not read Username") => Some(
-                "it does not exist, or needs credentials: over ssh they come from the agent"
+                "it does not exist, or needs credentials: give a token with `--secret \
+                 id=GIT_AUTH_TOKEN,src=FILE`, or use ssh and an agent"
                     .to_owned(),
             ),
             Self::Store(error) => error.hint(),

@@ -223,7 +223,8 @@ struct Answer {
 impl Fetcher for Table {
     fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let etag = request.etag.map(|etag| format!(" etag={etag}")).unwrap_or_default();
-        self.asked.lock().unwrap().push(format!("{}{etag}", request.url));
+        let header = request.authorization.map(|value| format!(" {value}")).unwrap_or_default();
+        self.asked.lock().unwrap().push(format!("{}{etag}{header}", request.url));
         let missing = Answer { status: 404, ..Answer::default() };
         let mut answer = self.answers.get(request.url).cloned().unwrap_or(missing);
         if answer.etag.is_some() && answer.etag.as_deref() == request.etag {
@@ -256,7 +257,12 @@ impl World {
             answers.iter().map(|(url, answer)| ((*url).to_owned(), answer.clone())).collect();
         let table = Arc::new(Table { answers, asked: Mutex::default() });
         let fetcher: Arc<dyn Fetcher> = table.clone();
-        let remotes = Remotes { fetcher: Some(fetcher), git: GitOptions::default() };
+        let remotes = Remotes {
+            fetcher: Some(fetcher),
+            git: GitOptions::default(),
+            secrets: BTreeMap::new(),
+            upstream: None,
+        };
         Self { store, table, remotes, _temp: temp }
     }
 
@@ -314,6 +320,35 @@ fn credentials_stay_with_their_host() {
     let fetched = world.fetch("https://u:p@a.test/x", None).unwrap();
     assert_eq!(fetched.path, "x");
     assert_eq!(world.asked(), ["https://u:p@a.test/x", "https://u:p@a.test/y", "https://b.test/z"]);
+}
+
+#[test]
+fn a_token_goes_to_its_host_and_is_not_recorded() {
+    let mut world = World::new(&[
+        ("https://a.test/x", to("/y")),
+        ("https://a.test/y", to("https://b.test/z")),
+        ("https://b.test/z", body("content")),
+    ]);
+    let id = "HTTP_AUTH_TOKEN_a.test".to_owned();
+    world.remotes.secrets.insert(id, Secret::Value(b"t0ken".to_vec()));
+    world.fetch("https://a.test/x", None).unwrap();
+    let asked =
+        ["https://a.test/x Bearer t0ken", "https://a.test/y Bearer t0ken", "https://b.test/z"];
+    assert_eq!(world.asked(), asked);
+    assert!(!world.error("https://a.test/missing").contains("t0ken"));
+    assert!(!format!("{:?}", world.remotes).contains("t0ken"));
+}
+
+#[test]
+fn a_token_of_a_repository_is_in_the_environment_of_git_alone() {
+    let address = Address::parse("https://a.test/team/x.git").unwrap();
+    let variables = git::variables(&address, Some("Basic abc"));
+    let at = variables.iter().position(|(_, value)| value == "http.https://a.test/.extraHeader");
+    let (name, _) = &variables[at.expect("a setting for the host")];
+    let number = name.strip_prefix("GIT_CONFIG_KEY_").expect("a key").to_owned();
+    let value = (format!("GIT_CONFIG_VALUE_{number}"), "Authorization: Basic abc".to_owned());
+    assert!(variables.contains(&value));
+    assert!(!git::variables(&address, None).iter().any(|(_, value)| value.contains("extraHeader")));
 }
 
 #[test]

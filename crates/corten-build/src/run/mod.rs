@@ -6,12 +6,13 @@ pub(crate) mod normalise;
 pub(crate) mod step;
 pub(crate) mod tidy;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use corten_record::StepRecorder;
-use corten_runtime::{Network, PlanError, RunError};
+use corten_runtime::{Network, PlanError, Rlimit, RunError};
 use corten_sys::error::IoError;
 
 pub use executor::RuntimeExecutor;
@@ -34,6 +35,8 @@ pub struct RunStep {
     pub gid: u32,
     pub additional_gids: Vec<u32>,
     pub network: Network,
+    /// Whether it has all rights that the caller can give: see `RuntimeExecutor`.
+    pub insecure: bool,
     pub mounts: Vec<StepMount>,
     /// Read-only layers, top first; may be empty for a stage from scratch.
     pub lowers: Vec<PathBuf>,
@@ -42,6 +45,9 @@ pub struct RunStep {
     /// Overlayfs' work directory.
     pub work: PathBuf,
     pub limits: StepLimits,
+    /// Further names in `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    pub tuning: StepTuning,
     /// Becomes true when the result is not wanted any more.
     pub cancelled: Arc<AtomicBool>,
     /// Answers everything that the step asks for; then it has a network with loopback alone, and
@@ -55,6 +61,20 @@ pub struct StepLimits {
     pub memory_bytes: Option<u64>,
     pub cpu_millis: Option<u64>,
     pub pids: Option<u64>,
+}
+
+/// What a step may use that is seldom set; nothing of it is part of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepTuning {
+    /// Memory and swap together.
+    pub memory_swap_bytes: Option<u64>,
+    /// Relative weight; 1024 is normal.
+    pub cpu_shares: Option<u64>,
+    /// Processors, such as `0-3`.
+    pub cpuset: Option<String>,
+    /// The size of `/dev/shm`.
+    pub shm_size_bytes: Option<u64>,
+    pub rlimits: Vec<Rlimit>,
 }
 
 /// Something mounted for the time of a step.

@@ -17,7 +17,8 @@ use crate::diagnose::StepError;
 use crate::execute::Execution;
 use crate::files::{Files, Found, NoFiles};
 use crate::graph::{CacheSharing, Input, RunMount, RunMountKind, RunOp};
-use crate::options::Secret;
+use crate::options::{SECRET_BYTES_MAX, Secret};
+use crate::ssh::{Access, Served};
 
 /// Where certificates are for the time of a step. `/dev` is a file system of the container's own, so
 /// nothing of it is left in the image.
@@ -35,11 +36,8 @@ const BUNDLE_BYTES_MAX: u64 = 16 << 20;
 /// The permissions of a tmpfs that says none.
 const TMPFS_MODE: u32 = 0o1777;
 
-/// The largest secret: what BuildKit allows.
-const SECRET_BYTES_MAX: u64 = 500 * 1024;
-
-/// Memory that is a file system, where secrets do not reach a disk.
-const MEMORY_DIRECTORY: &str = "/dev/shm";
+/// The variable by which programs find an agent.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// How many instances of a private cache there may be.
 const PRIVATE_CACHES_MAX: u32 = 64;
@@ -56,6 +54,7 @@ pub(crate) struct Prepared {
     /// Directories in the store's temporary part.
     stagings: Vec<Staging>,
     scratches: Vec<Scratch>,
+    agents: Vec<Served>,
     locks: Vec<FileLock>,
 }
 
@@ -100,6 +99,7 @@ impl Prepared {
             }
             RunMountKind::Cache { .. } => self.cache(execution, mount, index),
             RunMountKind::Secret { .. } => self.secret(execution, mount),
+            RunMountKind::Ssh { .. } => self.agent(execution, mount),
         }
     }
 
@@ -207,13 +207,32 @@ impl Prepared {
             self.secret_variables.push((variable.clone(), text));
         }
         if *as_file {
-            let scratch = Scratch::create(memory_directory(execution)?)?;
+            let scratch = Scratch::in_memory(&cache_root(execution)).map_err(CopyError::from)?;
             let path = scratch.path().join("secret");
             write_file(&path, &value, *mode)?;
             set_owner(&path, *uid, *gid)?;
             self.scratches.push(scratch);
             self.bind(&mount.target, path, true);
         }
+        Ok(())
+    }
+
+    fn agent(&mut self, execution: &Execution<'_>, mount: &RunMount) -> Result<(), StepError> {
+        let RunMountKind::Ssh { id, variable, required, mode, uid, gid } = &mount.kind else {
+            return Ok(());
+        };
+        let Some(agent) = execution.options.agents.get(id) else {
+            return if *required { Err(StepError::NoAgent { id: id.clone() }) } else { Ok(()) };
+        };
+        let scratch = Scratch::in_memory(&cache_root(execution)).map_err(CopyError::from)?;
+        let access = Access { mode: *mode, uid: *uid, gid: *gid };
+        let served = Served::start(agent, scratch, &access).map_err(CopyError::from)?;
+        // A socket is not written to, so the mount may well be read-only.
+        self.bind(&mount.target, served.path().to_owned(), true);
+        if *variable {
+            self.secret_variables.push((AGENT_VARIABLE.to_owned(), mount.target.clone()));
+        }
+        self.agents.push(served);
         Ok(())
     }
 
@@ -345,18 +364,6 @@ fn make_cache(
 fn cache_root(execution: &Execution<'_>) -> PathBuf {
     let configured = execution.options.run.cache_directory.clone();
     configured.unwrap_or_else(|| execution.tools.store.cache_mounts_dir())
-}
-
-/// A new name in memory where there is such a file system, else in the store's temporary part.
-fn memory_directory(execution: &Execution<'_>) -> Result<PathBuf, StepError> {
-    let name = format!("corten-{}", corten_sys::random::name());
-    let memory = Path::new(MEMORY_DIRECTORY);
-    if file::metadata(memory).is_ok_and(|metadata| metadata.is_dir()) {
-        return Ok(memory.join(name));
-    }
-    let root = cache_root(execution);
-    file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
-    Ok(root.join(name))
 }
 
 fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), CopyError> {

@@ -10,7 +10,7 @@ use corten_record::{LISTEN_PORT, Refusal};
 use corten_runtime::Network;
 use corten_runtime::user::{self, User};
 use corten_store::Staging;
-use corten_sys::error::at;
+use corten_sys::error::{IoError, at};
 use corten_sys::file;
 
 use super::mounts::{self, Prepared};
@@ -37,6 +37,9 @@ const CERTIFICATE_VARIABLES: [&str; 6] = [
     "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
 ];
+
+/// Memory that is a file system, where secrets do not reach a disk.
+const MEMORY_DIRECTORY: &str = "/dev/shm";
 
 /// The variable that names a further configuration file of apt.
 const APT_VARIABLE: &str = "APT_CONFIG";
@@ -170,6 +173,7 @@ fn make_step(
         gid: user.gid,
         additional_gids: user.additional_gids.clone(),
         network: op.network,
+        insecure: op.insecure,
         mounts,
         lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,
@@ -179,6 +183,8 @@ fn make_step(
             cpu_millis: options.cpu_millis,
             pids: options.pids,
         },
+        hosts: op.hosts.clone(),
+        tuning: options.tuning.clone(),
         cancelled: Arc::clone(execution.cancelled),
         recorder: None,
     })
@@ -254,8 +260,14 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a directory that only its owner may enter.
-    pub(crate) fn create(path: PathBuf) -> Result<Self, CopyError> {
+    /// Makes a directory that only its owner may enter: in memory where there is such a file
+    /// system, else in a directory of the store.
+    pub(crate) fn in_memory(otherwise: &Path) -> Result<Self, IoError> {
+        let memory = Path::new(MEMORY_DIRECTORY);
+        let is_there = file::metadata(memory).is_ok_and(|metadata| metadata.is_dir());
+        let root = if is_there { memory } else { otherwise };
+        file::create_dirs(root, 0o700)?;
+        let path = root.join(format!("corten-{}", corten_sys::random::name()));
         file::create_dir(&path, 0o700)?;
         Ok(Self { path })
     }

@@ -138,7 +138,7 @@ impl<'a> Builder<'a> {
 
     fn kernel_file_systems(&mut self) {
         let plain = MountAttributes::NOTHING_SPECIAL;
-        let readonly = MountAttributes { readonly: true, ..plain };
+        let readonly = MountAttributes { readonly: !self.spec.writable_sys, ..plain };
         self.mount("proc", "/proc", &[], plain);
         if self.spec.network == Network::Host && !self.owns_host_network() {
             // A new one belongs to the network namespace, which is not ours.
@@ -260,7 +260,10 @@ impl<'a> Builder<'a> {
             return;
         }
         self.steps.push(Step::SeparateCgroups);
-        let readonly = MountAttributes { readonly: true, ..MountAttributes::NOTHING_SPECIAL };
+        let readonly = MountAttributes {
+            readonly: !self.spec.writable_sys,
+            ..MountAttributes::NOTHING_SPECIAL
+        };
         let CgroupFacts::V1 { controllers } = &self.facts.cgroups else {
             return self.mount("cgroup2", "/sys/fs/cgroup", &[], readonly);
         };
@@ -275,7 +278,9 @@ impl<'a> Builder<'a> {
                 self.mount("cgroup", &target, &options, readonly);
             }
         }
-        self.steps.push(Step::MakeReadonly { path: PathBuf::from("/sys/fs/cgroup") });
+        if !self.spec.writable_sys {
+            self.steps.push(Step::MakeReadonly { path: PathBuf::from("/sys/fs/cgroup") });
+        }
     }
 
     fn sysctls(&mut self) -> Result<(), PlanError> {

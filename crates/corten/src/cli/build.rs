@@ -50,6 +50,13 @@ pub(crate) struct BuildArgs {
     /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<String>,
+    /// An agent for `RUN --mount=type=ssh` and git over ssh: `default` for the one of
+    /// `SSH_AUTH_SOCK`, or `ID=SOCKET`, or `ID=KEYFILE[,KEYFILE]`; may be given several times
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
+    pub agents: Vec<String>,
+    /// Let RUN steps ask for more: `security.insecure`, `network.host`; may be given several times
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub allow: Vec<String>,
     /// Network of RUN steps: default, none or host
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub network: String,
@@ -75,6 +82,8 @@ pub(crate) struct BuildArgs {
     /// The lock file [default: corten.lock beside the Dockerfile]
     #[arg(long, value_name = "FILE")]
     pub lock_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub steps: StepArgs,
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
@@ -140,6 +149,13 @@ pub(crate) struct LockArgs {
     /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<String>,
+    /// An agent for `RUN --mount=type=ssh` and git over ssh: `default` for the one of
+    /// `SSH_AUTH_SOCK`, `ID=SOCKET`, or `ID=KEYFILE`; may be given several times
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
+    pub agents: Vec<String>,
+    /// Allow what a Dockerfile may ask for: `security.insecure`, `network.host`
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub allow: Vec<String>,
     /// Network of RUN steps: default or none
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub network: String,
@@ -161,6 +177,8 @@ pub(crate) struct LockArgs {
     /// Print nothing but failures
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub steps: StepArgs,
 }
 
 impl LockArgs {
@@ -181,10 +199,13 @@ impl LockArgs {
             platform: self.platform.clone(),
             build_contexts: self.build_contexts.clone(),
             secrets: self.secrets.clone(),
+            agents: self.agents.clone(),
+            allow: self.allow.clone(),
             network: self.network.clone(),
             ca_certs: self.ca_certs.clone(),
             memory: self.memory.clone(),
             cpus: self.cpus.clone(),
+            steps: self.steps.clone(),
             normalize: self.normalize,
             locked: false,
             offline: false,
@@ -201,6 +222,59 @@ impl LockArgs {
             pull: false,
         }
     }
+}
+
+/// What RUN steps get, in the spelling of `docker build`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StepArgs {
+    /// A name for `/etc/hosts` of RUN steps, `NAME:ADDRESS`; may be given several times
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub hosts: Vec<String>,
+    /// Size of /dev/shm in RUN steps, such as 1g
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Resource limit of RUN steps, `NAME=SOFT[:HARD]`; may be given several times
+    #[arg(long = "ulimit", value_name = "SPEC")]
+    pub ulimits: Vec<String>,
+    /// Memory and swap together of a RUN step; -1 for any amount of swap
+    #[arg(long, value_name = "BYTES", requires = "memory", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Weight of RUN steps against other programs; 1024 is normal
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    pub cpu_shares: Option<u64>,
+    /// Processors for RUN steps, such as 0-3
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Processor time in each period, in microseconds; with `--cpu-period` the same as `--cpus`
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus", hide = true)]
+    pub cpu_quota: Option<u64>,
+    /// Length of a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", requires = "cpu_quota", hide = true)]
+    pub cpu_period: Option<u64>,
+    /// Processes and threads of a RUN step at one time
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "LIST", hide = true)]
+    pub cpuset_mems: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "GROUP", hide = true)]
+    pub cgroup_parent: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, value_name = "KIND", hide = true)]
+    pub isolation: Option<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, hide = true)]
+    pub squash: bool,
+    /// Accepted for Docker's sake: a context is never sent anywhere
+    #[arg(long, hide = true)]
+    pub compress: bool,
+    /// Accepted for Docker's sake: nothing of a step is left behind
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub rm: Option<bool>,
+    /// Accepted for Docker's sake: nothing of a step is left behind
+    #[arg(long, hide = true)]
+    pub force_rm: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

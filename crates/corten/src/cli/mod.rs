@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode};
+pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, StepArgs};
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -81,6 +81,12 @@ pub(crate) enum Command {
     /// Same as `build`, in buildx's spelling
     #[command(subcommand, hide = true)]
     Buildx(BuildxCommand),
+    /// Same as `build`, in another spelling of Docker's
+    #[command(subcommand, hide = true)]
+    Builder(BuildxCommand),
+    /// Same as `build`, in another spelling of Docker's
+    #[command(subcommand, hide = true)]
+    Image(BuildxCommand),
     /// Create a container from an image and run a command in it
     Run(Box<RunArgs>),
     /// List containers

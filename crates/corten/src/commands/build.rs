@@ -18,7 +18,7 @@ use corten_runtime::{Network, options};
 use corten_store::Image;
 use corten_sys::clock::{Clock, SystemClock};
 
-use super::{Context, checks, lock, outputs, sources};
+use super::{Context, checks, lock, outputs, sources, steps};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
 use crate::error::CliError;
@@ -98,7 +98,8 @@ pub(super) fn settle(
         None => BuildContext::Directory(arguments.context.clone()),
     };
     let mut options = BuildOptions::new(files, dockerfile(arguments, opened.context.as_ref())?);
-    options.remotes = crate::fetch::remotes(&context.settings);
+    options.remotes = opened.remotes.clone();
+    options.agents = opened.agents.clone();
     let environment = &context.settings.environment;
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
@@ -129,10 +130,8 @@ pub(super) fn settle(
         let (name, value) = opened.named(text)?;
         options.contexts.insert(name, value);
     }
-    for text in &arguments.secrets {
-        let (id, secret) = secret(context, text)?;
-        options.secrets.insert(id, secret);
-    }
+    options.secrets.clone_from(&opened.remotes.secrets);
+    options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)
 }
@@ -176,6 +175,10 @@ fn run_options(
     if let Some(cpus) = &arguments.cpus {
         let millis = options::parse_cpus(cpus).map_err(|error| hinted("cpus", error))?;
         options.run.cpu_millis = Some(millis);
+    }
+    steps::settle(&arguments.steps, &mut options.run)?;
+    for note in steps::notes(&arguments.steps) {
+        context.ui.warning(note);
     }
     Ok(())
 }
@@ -238,7 +241,7 @@ fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliEr
 }
 
 /// `id=ID[,src=FILE|,env=NAME]`; an ID alone names a variable, then a file.
-fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
+pub(super) fn secret(context: &Context, text: &str) -> Result<(String, Secret), CliError> {
     let form = || {
         CliError::new("`--secret` needs `id=ID,src=FILE` or `id=ID,env=NAME`")
             .hint("for example `--secret id=token,src=$HOME/.token`".to_owned())

@@ -14,6 +14,8 @@ mod rm;
 mod rmi;
 mod run;
 mod sources;
+mod ssh;
+mod steps;
 mod system;
 mod tag;
 mod verify;
@@ -90,10 +92,11 @@ fn prepare(
 /// The directory whose `corten.toml` applies: the build's context, else where we are.
 fn project_of(command: &Command) -> &Path {
     match command {
-        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
-            &arguments.context
-        }
         Command::Lock(arguments) => &arguments.context,
+        Command::Build(arguments)
+        | Command::Buildx(BuildxCommand::Build(arguments))
+        | Command::Builder(BuildxCommand::Build(arguments))
+        | Command::Image(BuildxCommand::Build(arguments)) => &arguments.context,
         _ => Path::new("."),
     }
 }
@@ -110,6 +113,8 @@ fn starts_programs(command: &Command) -> bool {
         Command::Build(_)
             | Command::Buildx(_)
             | Command::Lock(_)
+            | Command::Builder(_)
+            | Command::Image(_)
             | Command::Run(_)
             | Command::Base(_)
     )
@@ -117,10 +122,11 @@ fn starts_programs(command: &Command) -> bool {
 
 fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Build(arguments) | Command::Buildx(BuildxCommand::Build(arguments)) => {
-            build::build(context, &arguments)
-        }
         Command::Lock(arguments) => lock::lock(context, &arguments),
+        Command::Build(arguments)
+        | Command::Buildx(BuildxCommand::Build(arguments))
+        | Command::Builder(BuildxCommand::Build(arguments))
+        | Command::Image(BuildxCommand::Build(arguments)) => build::build(context, &arguments),
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),

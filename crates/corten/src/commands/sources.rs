@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corten_build::NamedContext;
-use corten_build::remote::{MainContext, OpenedContext, RemoteError, is_http, without_credentials};
+use corten_build::remote::{
+    MainContext, OpenedContext, RemoteError, Remotes, is_http, without_credentials,
+};
+use corten_build::ssh::{HostSocket, SshAgent};
 use corten_diag::{Event, Reporter};
 use corten_oci::platform::Platform;
 use corten_store::archive::{self, LoadOptions};
 use corten_store::{Image, Store};
 
-use super::Context;
+use super::{Context, ssh};
 use crate::cli::BuildArgs;
 use crate::error::CliError;
 use crate::fetch;
@@ -25,6 +28,13 @@ pub(super) struct Opened {
     layouts: BTreeMap<String, Image>,
     /// Protects their layers from being removed meanwhile.
     store: Option<Store>,
+    /// How more is fetched, with the agent that was given.
+    pub(super) remotes: Remotes,
+    /// Agents by id.
+    pub(super) agents: BTreeMap<String, SshAgent>,
+    /// Answers `git`.
+    #[expect(dead_code, reason = "it is held, not read")]
+    agent: Option<HostSocket>,
 }
 
 impl Opened {
@@ -41,8 +51,16 @@ impl Opened {
 
 /// Opens what must be read or fetched before the Dockerfile is known.
 pub(super) fn open(context: &Context, arguments: &BuildArgs) -> Result<Opened, CliError> {
-    let main = open_main(context, arguments)?;
-    let mut opened = Opened { context: main, layouts: BTreeMap::new(), store: None };
+    let agents = ssh::agents(context, &arguments.agents)?;
+    let mut remotes = fetch::remotes(&context.settings);
+    let agent = ssh::for_git(context, &agents, &mut remotes)?;
+    for text in &arguments.secrets {
+        let (id, secret) = super::build::secret(context, text)?;
+        remotes.secrets.insert(id, secret);
+    }
+    let main = open_main(context, arguments, &remotes)?;
+    let layouts = BTreeMap::new();
+    let mut opened = Opened { context: main, layouts, store: None, remotes, agents, agent };
     let platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     let options = LoadOptions::new(platform.unwrap_or_else(Platform::host));
     for text in &arguments.build_contexts {
@@ -73,9 +91,12 @@ fn layout_parts(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Opens the main context when it is a stream or lies elsewhere; `None` for a directory.
-fn open_main(context: &Context, arguments: &BuildArgs) -> Result<Option<OpenedContext>, CliError> {
+fn open_main(
+    context: &Context,
+    arguments: &BuildArgs,
+    remotes: &Remotes,
+) -> Result<Option<OpenedContext>, CliError> {
     let file = arguments.file.as_deref();
-    let remotes = fetch::remotes(&context.settings);
     let told_by = Talk { ui: &context.ui, quiet: arguments.quiet };
     if arguments.context.as_os_str() == "-" {
         if file.is_some_and(|path| path.as_os_str() == "-") {
@@ -87,13 +108,13 @@ fn open_main(context: &Context, arguments: &BuildArgs) -> Result<Option<OpenedCo
         let name = "the context on standard input".to_owned();
         let from = MainContext::Stream { name, reader: &mut reader };
         let store = context.store()?;
-        return told(OpenedContext::open(from, &remotes, &store, &told_by)).map(Some);
+        return told(OpenedContext::open(from, remotes, &store, &told_by)).map(Some);
     }
     let Some(text) = arguments.context.to_str() else { return Ok(None) };
     let Some(source) = fetch::source(text)? else { return Ok(None) };
     let store = context.store()?;
     let from = MainContext::Remote(source);
-    told(OpenedContext::open(from, &remotes, &store, &told_by)).map(Some)
+    told(OpenedContext::open(from, remotes, &store, &told_by)).map(Some)
 }
 
 /// Gives an error its hint.

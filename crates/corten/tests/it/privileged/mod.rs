@@ -1,9 +1,12 @@
 //! Containers and RUN steps on the real kernel, by the program's own command line.
 
+mod agents;
 mod build;
 mod conformance;
+mod entitlements;
 mod interrupted;
 mod locks;
 mod outputs;
 mod rootless;
 mod run;
+mod tuning;
