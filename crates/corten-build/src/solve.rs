@@ -1,10 +1,11 @@
-//! From a graph to the layers of its target.
+//! From a graph to the layers of its targets.
 //!
-//! The target is asked for; it asks for what it needs. As long as every step is known, one thread
+//! A target is asked for; it asks for what it needs. As long as every step is known, one thread
 //! looks them up one after the other. At the first step that is not, the stages that the rest of
-//! the chain takes files from are begun by threads of their own, since they will be needed. Each
-//! stage is evaluated once, and each step is carried out once among all processes that use the
-//! store: who comes second waits for the lock of the step's key and then finds the record.
+//! the chain takes files from, and those of other platforms, are begun by threads of their own,
+//! since they will be needed. Each stage is evaluated once, and each step is carried out once among
+//! all processes that use the store: who comes second waits for the lock of the step's key and then
+//! finds the record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -280,9 +281,10 @@ impl<'a> Solver<'a> {
         Ok(Arc::new(StageOutput::new(layers)))
     }
 
-    /// Begins the stages that these steps take files from.
+    /// Begins the stages that these steps take files from, and those of other platforms.
     fn ask_ahead<'env>(&'env self, threads: Threads<'_, 'env>, steps: &[Step]) {
-        let mut wanted = BTreeSet::new();
+        let mut wanted: BTreeSet<StageId> =
+            self.graph.targets.iter().map(|target| target.stage).collect();
         for input in steps.iter().flat_map(|step| step.op.inputs()) {
             if let Input::Stage(id) = input {
                 wanted.insert(*id);

@@ -5,5 +5,6 @@ mod conformance;
 mod interrupted;
 mod locks;
 mod outputs;
+mod platforms;
 mod rootless;
 mod run;
