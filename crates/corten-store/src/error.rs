@@ -252,7 +252,7 @@ pub enum StoreError {
         /// The index.
         index: Digest,
         /// The platform.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Those that it has.
         present: String,
     },

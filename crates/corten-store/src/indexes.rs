@@ -330,7 +330,7 @@ impl Inner {
     ) -> Result<Image, StoreError> {
         let missing = || StoreError::PlatformMissing {
             index: index.digest,
-            wanted: platform.clone(),
+            wanted: Box::new(platform.clone()),
             present: index.platforms(),
         };
         self.member_image(index.select(platform).ok_or_else(missing)?)

@@ -60,9 +60,9 @@ pub enum Execution {
 #[error("this machine ({host}) cannot execute programs of `{platform}`: {reason}")]
 pub struct NotExecutable {
     /// The machine's own platform.
-    pub host: Platform,
+    pub host: Box<Platform>,
     /// What was asked for.
-    pub platform: Platform,
+    pub platform: Box<Platform>,
     /// Why.
     pub reason: Obstacle,
 }
@@ -108,6 +108,10 @@ impl fmt::Display for Obstacle {
 }
 
 impl NotExecutable {
+    fn new(host: &Platform, platform: &Platform, reason: Obstacle) -> Self {
+        Self { host: Box::new(host.clone()), platform: Box::new(platform.clone()), reason }
+    }
+
     /// Says what to do about it.
     pub fn hint(&self) -> String {
         match &self.reason {
@@ -229,8 +233,7 @@ impl Emulation {
         if let Some(decided) = without_emulation(host, platform) {
             return decided;
         }
-        let refused =
-            |reason| Err(NotExecutable { host: host.clone(), platform: platform.clone(), reason });
+        let refused = |reason| Err(NotExecutable::new(host, platform, reason));
         let Some(header) = elf_header(&platform.architecture) else {
             return refused(Obstacle::NoEmulator);
         };
@@ -274,9 +277,7 @@ fn without_emulation(
     host: &Platform,
     platform: &Platform,
 ) -> Option<Result<Execution, NotExecutable>> {
-    let refused = |reason| {
-        Some(Err(NotExecutable { host: host.clone(), platform: platform.clone(), reason }))
-    };
+    let refused = |reason| Some(Err(NotExecutable::new(host, platform, reason)));
     // An image that says nothing is taken for one of this machine.
     if platform.architecture.is_empty() {
         return Some(Ok(Execution::Native));

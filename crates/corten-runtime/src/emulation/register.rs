@@ -4,7 +4,7 @@
 //! at the start of the machine. Where there is no systemd, or it was started before the package came,
 //! nobody does it; it is one write for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -154,12 +154,13 @@ fn write(path: &Path, text: &str) -> Result<(), IoError> {
 /// The lines of all installed emulators, by their file's name.
 fn installed() -> Result<BTreeMap<String, Line>, IoError> {
     let mut lines = BTreeMap::new();
-    let mut hidden: BTreeMap<String, ()> = BTreeMap::new();
+    let mut hidden = BTreeSet::new();
     for folder in FOLDERS.map(Path::new) {
         let Some(names) = file::absent_is_none(file::list_dir(folder))? else { continue };
         for name in names {
-            let Some(name) = name.to_str().filter(|name| name.ends_with(".conf")) else { continue };
-            if hidden.insert(name.to_owned(), ()).is_some() {
+            let is_line = Path::new(&name).extension().is_some_and(|end| end == "conf");
+            let Some(name) = name.to_str().filter(|_| is_line) else { continue };
+            if !hidden.insert(name.to_owned()) {
                 continue;
             }
             let bytes = file::read_limited(&folder.join(name), FILE_BYTES_MAX)?;

@@ -1,11 +1,12 @@
 //! `corten base …`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use corten_base::{Keyring, Lock, Recipe, recipe};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
-use corten_store::Store;
+use corten_store::{Image, Store};
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -113,25 +114,27 @@ fn build_for(
         return Ok(());
     }
     let elapsed = SystemClock.monotonic().saturating_sub(started);
+    report(context, names, (&image, &lock), elapsed);
+    Ok(())
+}
+
+fn report(context: &Context, names: &Names, (image, lock): (&Image, &Lock), elapsed: Duration) {
     let name = names.recipe.first().map(Reference::familiar).unwrap_or_default();
-    let of = match platform.normalised() == Platform::host() {
-        true => String::new(),
-        false => format!("  {platform}"),
-    };
+    let platform = image.config.platform();
+    let of = if platform == Platform::host() { String::new() } else { format!("  {platform}") };
     context.ui.done(
         "made",
         &format!(
             "{name}{of}  {}  {} packages  {}  {}",
             image.id.0.short(),
             lock.pins.packages.len(),
-            ui::bytes(super::images::size_of(&image)),
+            ui::bytes(super::images::size_of(image)),
             ui::duration(elapsed)
         ),
     );
     context
         .ui
         .hint(&format!("write `FROM {name}` in a Dockerfile, or map a name to it in corten.toml"));
-    Ok(())
 }
 
 /// A name of the catalogue, or a file.
