@@ -195,12 +195,11 @@ fn placed<'t>(
     targets: &[Target],
     split: Option<bool>,
 ) -> Result<Vec<Placed<'t>>, OutputError> {
-    let listed = match trees.take() {
-        Some(listed) => listed,
-        None => {
-            let listed = targets.iter().map(|target| Merged::new(&target.layers));
-            listed.collect::<Result<Vec<_>, _>>()?
-        }
+    let listed = if let Some(listed) = trees.take() {
+        listed
+    } else {
+        let listed = targets.iter().map(|target| Merged::new(&target.layers));
+        listed.collect::<Result<Vec<_>, _>>()?
     };
     let listed = trees.insert(listed);
     let is_split = split.unwrap_or(targets.len() > 1);
