@@ -84,7 +84,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let recipe = recipe::find(&name)?;
     let (image, lock) = build(&recipe, &options, &store, &Lines)?;
     for reference in recipe.references() {
-        store.tag(&reference, &image.id)?;
+        store.tag(&reference, image.id)?;
     }
     if let Some(path) = lock_out {
         corten_sys::file::write_atomic(&path, lock.to_text().as_bytes(), 0o644)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use corten_oci::image::{History, ImageConfig};
 use corten_oci::reference::Reference;
-use corten_store::{Image, Store, StoreError};
+use corten_store::{Image, Store, StoreError, TagTarget};
 
 use crate::solve::Target;
 
@@ -16,14 +16,25 @@ pub(crate) fn export(
     names: &[Reference],
 ) -> Result<Image, StoreError> {
     let image = store.put_image(&target.config, &target.layers, annotations)?;
+    self::name(store, image.id, names)?;
+    Ok(image)
+}
+
+/// Gives an image or an index its names; those that it has already are left alone.
+pub(crate) fn name(
+    store: &Store,
+    target: impl Into<TagTarget>,
+    names: &[Reference],
+) -> Result<(), StoreError> {
+    let target = target.into();
     for name in names {
         // What the name stood for may be incomplete after a power failure; that keeps nobody from
         // moving it.
-        if store.tagged(name)? != Some(image.id) {
-            store.tag(name, &image.id)?;
+        if store.tagged(name)? != Some(target) {
+            store.tag(name, target)?;
         }
     }
-    Ok(image)
+    Ok(())
 }
 
 /// Gives layers of a base image that its history does not mention an entry each, at its end: the

@@ -21,13 +21,22 @@ use crate::remote::Source;
 /// A planned build.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    pub platform: Platform,
-    /// What the target needs, in an order in which each stage follows those that it needs.
+    /// What is built, one for each platform.
+    pub targets: Vec<GraphTarget>,
+    /// What the targets need, in an order in which each stage follows those that it needs.
     pub stages: Vec<Stage>,
     /// The Dockerfile, for messages about places.
     pub source: Arc<SourceFile>,
     /// What is worth saying although nothing is wrong.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// A stage that becomes an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphTarget {
+    /// What was asked for.
+    pub platform: Platform,
+    pub stage: StageId,
 }
 
 /// The place of a stage in [`Graph::stages`].
@@ -39,6 +48,10 @@ pub struct StageId(pub usize);
 pub struct Stage {
     /// As it is shown: its name, else its number in the file, else the image.
     pub name: String,
+    /// What its programs are for.
+    pub platform: Platform,
+    /// The platforms whose images need it.
+    pub built_for: Vec<Platform>,
     pub base: Base,
     pub steps: Vec<Step>,
     /// Seconds since 1970: no file that the steps make is later.
@@ -241,9 +254,27 @@ pub struct WorkdirOp {
 }
 
 impl Graph {
-    /// The stage that becomes the image.
+    /// The stage that becomes the image, of the first platform if there are several.
     pub fn target(&self) -> StageId {
-        StageId(self.stages.len().saturating_sub(1))
+        let last = StageId(self.stages.len().saturating_sub(1));
+        self.targets.first().map_or(last, |target| target.stage)
+    }
+
+    /// The platform of a stage's programs, and for which other one they work; as people are told
+    /// when there is more than the one of this machine.
+    pub fn platform_name(&self, stage: &Stage) -> Option<String> {
+        let host = Platform::host();
+        let is_foreign = |platform: &Platform| platform.normalised() != host;
+        let others = self.targets.iter().any(|target| is_foreign(&target.platform));
+        if self.targets.len() < 2 && !others && !is_foreign(&stage.platform) {
+            return None;
+        }
+        Some(match stage.built_for.as_slice() {
+            [only] if only.normalised() != stage.platform.normalised() => {
+                format!("{}->{}", stage.platform, only.architecture)
+            }
+            _ => stage.platform.to_string(),
+        })
     }
 
     /// A stage by its id.
@@ -253,6 +284,19 @@ impl Graph {
     /// When the id is of another graph.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0]
+    }
+
+    /// The platforms that are built for, such as `linux/amd64, linux/arm64`.
+    pub fn platforms(&self) -> String {
+        let names: Vec<String> =
+            self.targets.iter().map(|target| target.platform.to_string()).collect();
+        names.join(", ")
+    }
+
+    /// The stage that has a step.
+    pub fn stage_of(&self, step: &Step) -> Option<&Stage> {
+        let has = |stage: &&Stage| stage.steps.iter().any(|own| own.number == step.number);
+        self.stages.iter().find(has)
     }
 
     /// The number of steps.
@@ -306,10 +350,13 @@ impl RunMount {
 impl fmt::Display for Graph {
     /// The plan as text, for `--plan`; it is the same on every machine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "platform {}", self.platform)?;
+        writeln!(f, "platform {}", self.platforms())?;
         for (index, stage) in self.stages.iter().enumerate() {
-            let target = if StageId(index) == self.target() { " (target)" } else { "" };
-            writeln!(f, "\nstage {}{target}", stage.name)?;
+            let is_target = self.targets.iter().any(|target| target.stage == StageId(index));
+            let target = if is_target { " (target)" } else { "" };
+            let platform = self.platform_name(stage);
+            let platform = platform.map_or_else(String::new, |platform| format!(" [{platform}]"));
+            writeln!(f, "\nstage {}{platform}{target}", stage.name)?;
             match &stage.base {
                 Base::Scratch => writeln!(f, "  from scratch")?,
                 Base::Image { reference, .. } => writeln!(f, "  from {}", reference.familiar())?,
@@ -320,8 +367,20 @@ impl fmt::Display for Graph {
                 self.fmt_op(f, &step.op)?;
             }
         }
-        let config = &self.stage(self.target()).config.config;
-        writeln!(f, "\nimage")?;
+        for target in &self.targets {
+            self.fmt_image(f, target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Graph {
+    fn fmt_image(&self, f: &mut fmt::Formatter<'_>, target: &GraphTarget) -> fmt::Result {
+        let config = &self.stage(target.stage).config.config;
+        match self.targets.len() {
+            1 => writeln!(f, "\nimage")?,
+            _ => writeln!(f, "\nimage for {}", target.platform)?,
+        }
         for variable in &config.env {
             writeln!(f, "  env {variable}")?;
         }
@@ -341,9 +400,7 @@ impl fmt::Display for Graph {
         }
         Ok(())
     }
-}
 
-impl Graph {
     fn fmt_op(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         match op {
             Op::Copy(copy) => {

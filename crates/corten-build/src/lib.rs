@@ -69,7 +69,7 @@ pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
     StepMountKind, StepTuning,
 };
-pub use solve::{Target, Tools, solve, solve_target};
+pub use solve::{Target, Tools, solve, solve_targets};
 pub use traits::{BaseError, Bases, Executor};
 
 /// Plans a build; what is worth saying goes to the reporter.
@@ -91,7 +91,7 @@ pub fn plan(
     Ok(graph)
 }
 
-/// Builds an image, stores it and gives it its names.
+/// Builds the image of the first platform, stores it and gives it its names.
 pub fn build(
     options: &BuildOptions,
     store: &Store,
@@ -103,16 +103,16 @@ pub fn build(
     solve(&graph, options, &Tools { store, executor, reporter })
 }
 
-/// Builds what outputs are then made of; nothing gets a name.
-pub fn build_target(
+/// Builds what outputs are then made of, for each platform; nothing gets a name.
+pub fn build_targets(
     options: &BuildOptions,
     store: &Store,
     bases: &dyn Bases,
     executor: &dyn Executor,
     reporter: &dyn Reporter,
-) -> Result<Target, BuildError> {
+) -> Result<Vec<Target>, BuildError> {
     let graph = plan(options, bases, reporter)?;
-    solve_target(&graph, options, &Tools { store, executor, reporter })
+    solve_targets(&graph, options, &Tools { store, executor, reporter })
 }
 
 /// Names and numbers that are no stage's.

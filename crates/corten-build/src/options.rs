@@ -39,8 +39,8 @@ pub struct BuildOptions {
     pub no_cache: bool,
     /// Stages, by name or number, whose steps are done again.
     pub no_cache_filter: Vec<String>,
-    /// The platform to build for; the host's when absent.
-    pub platform: Option<Platform>,
+    /// The platforms to build for; the host's when there is none.
+    pub platforms: Vec<Platform>,
     /// Seconds since 1970 that all times are set or clamped to. When absent, the build argument
     /// `SOURCE_DATE_EPOCH` counts (see [`settle_epoch`]), then the time at which the base image was
     /// created, then 0.
@@ -119,8 +119,8 @@ pub enum Context {
 pub enum NamedContext {
     Directory(PathBuf),
     Image(Reference),
-    /// An image that was found already, such as one of an OCI layout.
-    Found(Box<Image>),
+    /// An image that was found already, such as one of an OCI layout, for each platform.
+    Found(Vec<Image>),
     /// Something that is fetched.
     Remote(Source),
     /// A stage of the Dockerfile, by name or number.
@@ -226,7 +226,7 @@ impl BuildOptions {
             tags: Vec::new(),
             no_cache: false,
             no_cache_filter: Vec::new(),
-            platform: None,
+            platforms: Vec::new(),
             epoch: None,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),

@@ -1,10 +1,11 @@
-//! From a graph to the layers of its target.
+//! From a graph to the layers of its targets.
 //!
-//! The target is asked for; it asks for what it needs. As long as every step is known, one thread
+//! A target is asked for; it asks for what it needs. As long as every step is known, one thread
 //! looks them up one after the other. At the first step that is not, the stages that the rest of
-//! the chain takes files from are begun by threads of their own, since they will be needed. Each
-//! stage is evaluated once, and each step is carried out once among all processes that use the
-//! store: who comes second waits for the lock of the step's key and then finds the record.
+//! the chain takes files from, and those of other platforms, are begun by threads of their own,
+//! since they will be needed. Each stage is evaluated once, and each step is carried out once among
+//! all processes that use the store: who comes second waits for the lock of the step's key and then
+//! finds the record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,16 +75,21 @@ pub fn solve(
     options: &BuildOptions,
     tools: &Tools<'_>,
 ) -> Result<Image, BuildError> {
-    let target = solve_target(graph, options, tools)?;
-    Ok(export(tools.store, &target, &options.annotations, &options.tags)?)
+    let targets = solve_targets(graph, options, tools)?;
+    let nothing = || {
+        let diagnostic = Diagnostic::error("there is no platform to build for");
+        BuildError::from(Diagnosed::new(vec![diagnostic], Arc::clone(&graph.source)))
+    };
+    let target = targets.first().ok_or_else(nothing)?;
+    Ok(export(tools.store, target, &options.annotations, &options.tags)?)
 }
 
-/// Carries a graph out.
-pub fn solve_target(
+/// Carries a graph out, for all platforms at the same time.
+pub fn solve_targets(
     graph: &Graph,
     options: &BuildOptions,
     tools: &Tools<'_>,
-) -> Result<Target, BuildError> {
+) -> Result<Vec<Target>, BuildError> {
     let lock = options.recording.lock();
     if let Some(lock) = lock {
         check_bases(graph, lock)?;
@@ -107,27 +113,26 @@ pub fn solve_target(
         BuildError::from(Diagnosed::new(diagnostics, Arc::clone(&graph.source)))
     })?;
     let solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
-    let output = std::thread::scope(|scope| {
-        let output = solver.target(scope);
-        if output.is_err() {
+    let outputs: Result<Vec<Arc<StageOutput>>, Stopped> = std::thread::scope(|scope| {
+        let outputs = solver.targets(scope);
+        if outputs.is_err() {
             solver.cancelled.store(true, Ordering::Relaxed);
         }
-        output
+        outputs
     });
-    let output = match output {
-        Ok(output) => output,
-        Err(Stopped) => return Err(solver.take_failure()),
-    };
+    let Ok(outputs) = outputs else { return Err(solver.take_failure()) };
     solver.report_unneeded();
-    let mut config = graph.stage(graph.target()).config.clone();
-    config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
-    let layers = output.layers.clone();
     drop(solver);
-    let materials = session.map(|session| {
-        let platform = graph.platform.to_string();
+    let mut materials = session.map(|session| {
+        let platform = graph.platforms();
         session.finish(Materials { platform, bases: bases(graph), sources, fetched: Vec::new() })
     });
-    Ok(Target { config, layers, materials })
+    let made = graph.targets.iter().zip(outputs).map(|(target, output)| {
+        let mut config = graph.stage(target.stage).config.clone();
+        config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
+        Target { config, layers: output.layers.clone(), materials: materials.take() }
+    });
+    Ok(made.collect())
 }
 
 /// A stage's layers, the bottom first.
@@ -204,15 +209,20 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// Evaluates the target; in a recorded build every stage, since what it fetched is asked for.
-    fn target<'env>(&'env self, threads: Threads<'_, 'env>) -> Result<Arc<StageOutput>, Stopped> {
-        let output = self.stage(threads, self.graph.target())?;
-        if self.session.is_some() {
+    /// Evaluates the targets; in a recorded build every stage, since what it fetched is asked for.
+    fn targets<'env>(
+        &'env self,
+        threads: Threads<'_, 'env>,
+    ) -> Result<Vec<Arc<StageOutput>>, Stopped> {
+        let targets = self.graph.targets.iter();
+        let outputs: Result<Vec<_>, Stopped> =
+            targets.map(|target| self.stage(threads, target.stage)).collect();
+        if self.session.is_some() && outputs.is_ok() {
             for index in 0..self.graph.stages.len() {
                 self.stage(threads, StageId(index))?;
             }
         }
-        Ok(output)
+        outputs
     }
 
     /// Evaluates a stage, or waits for the thread that does.
@@ -271,9 +281,10 @@ impl<'a> Solver<'a> {
         Ok(Arc::new(StageOutput::new(layers)))
     }
 
-    /// Begins the stages that these steps take files from.
+    /// Begins the stages that these steps take files from, and those of other platforms.
     fn ask_ahead<'env>(&'env self, threads: Threads<'_, 'env>, steps: &[Step]) {
-        let mut wanted = BTreeSet::new();
+        let mut wanted: BTreeSet<StageId> =
+            self.graph.targets.iter().map(|target| target.stage).collect();
         for input in steps.iter().flat_map(|step| step.op.inputs()) {
             if let Input::Stage(id) = input {
                 wanted.insert(*id);
@@ -527,14 +538,19 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// The instruction; with its stage, if there are several.
+    /// The instruction; with its stage if there are several, and its platform if it is not only this
+    /// machine's.
     fn title(&self, step: &Step) -> String {
-        let mut stages = self.graph.stages.iter().filter(|stage| !stage.steps.is_empty());
-        let of =
-            stages.clone().find(|stage| stage.steps.iter().any(|own| own.number == step.number));
-        match of {
-            Some(stage) if stages.nth(1).is_some() => format!("[{}] {}", stage.name, step.title),
-            _ => step.title.clone(),
+        let Some(of) = self.graph.stage_of(step) else { return step.title.clone() };
+        let mut names = self.graph.stages.iter().filter(|stage| !stage.steps.is_empty());
+        let first = names.next().map(|stage| &stage.name);
+        let has_names = names.any(|stage| Some(&stage.name) != first);
+        let platform = self.graph.platform_name(of);
+        let name = has_names.then(|| of.name.clone());
+        let place: Vec<String> = platform.into_iter().chain(name).collect();
+        match place.as_slice() {
+            [] => step.title.clone(),
+            place => format!("[{}] {}", place.join(" "), step.title),
         }
     }
 
@@ -562,7 +578,9 @@ impl<'a> Solver<'a> {
         self.cancelled.store(true, Ordering::Relaxed);
         if failure.is_none() {
             let context = step.op.inputs().into_iter().find_map(|input| self.contexts.get(input));
-            let diagnostic = diagnose(self.graph, step, error, context);
+            let mut diagnostic = diagnose(self.graph, step, error, context);
+            let platform = self.graph.stage_of(step).and_then(|of| self.graph.platform_name(of));
+            diagnostic.notes.extend(platform.map(|platform| format!("while building {platform}")));
             let source = Arc::clone(&self.graph.source);
             *failure = Some(Diagnosed::new(vec![diagnostic], source).into());
         }

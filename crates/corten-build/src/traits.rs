@@ -7,11 +7,24 @@ use corten_store::Image;
 
 use crate::run::{ExecError, RunOutcome, RunStep};
 
-/// Gives base images.
+/// Gives base images, and knows what can be executed.
 ///
 /// A build asks once for each base that its target needs, while it is planned and from one thread.
 pub trait Bases: Sync {
     fn base(&self, image: &Reference, platform: &Platform) -> Result<Image, BaseError>;
+
+    /// Says why programs of a platform cannot be executed here, if they cannot; asked before a base
+    /// image that a `RUN` needs.
+    fn can_execute(&self, platform: &Platform) -> Result<(), BaseError> {
+        let host = Platform::host();
+        if host.os == platform.os && host.architecture == platform.architecture {
+            return Ok(());
+        }
+        Err(BaseError::new(
+            format!("`{host}` has no way to execute programs of `{platform}`"),
+            None,
+        ))
+    }
 }
 
 /// Why a base image cannot be had.

@@ -22,6 +22,7 @@
 
 mod capability;
 mod cgroup;
+pub mod emulation;
 mod error;
 mod exec_error;
 mod facts;

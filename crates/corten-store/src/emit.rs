@@ -3,6 +3,7 @@
 //! Files are opened and small ones read by several threads, some hundreds at a time, while one thread
 //! writes (and mostly that means: hashes) those before them in their order.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use corten_oci::tar::{EntryKind, TarError, Writer};
-use corten_oci::tree::TreePath;
+use corten_oci::tree::{Meta, TreePath};
 use corten_sys::beneath::{FileKind, Resolve, Root};
 use corten_sys::error::IoError;
 
@@ -65,8 +66,7 @@ pub(crate) fn write_tar(
     items: &[Item],
     out: &mut dyn Write,
 ) -> Result<(Totals, u64), StoreError> {
-    let mut emitter =
-        Emitter { writer: Writer::new(out), buffer: Vec::new(), totals: Totals::default() };
+    let mut emitter = Emitter::new(out);
     if items.len() < PARALLEL_ITEMS_MIN {
         for item in items {
             emitter.item(item, source.ahead(item)?)?;
@@ -78,15 +78,33 @@ pub(crate) fn write_tar(
     Ok((emitter.totals, bytes))
 }
 
-/// Writes the canonical tar of items that come from several sources; returns the size of the tar.
-pub(crate) fn write_merged_tar<'a>(
-    items: impl Iterator<Item = (Source<'a>, &'a Item)>,
+/// Writes one tar of the items of several trees, each below a directory of its own or all at the
+/// top, where a directory that several of them have is that of the first. Returns the size of the
+/// tar. Items of a tree may come from several sources.
+pub(crate) fn write_merged_tar<'a, I>(
+    trees: impl Iterator<Item = (Option<&'a str>, I)>,
     out: &mut dyn Write,
-) -> Result<u64, StoreError> {
-    let mut emitter =
-        Emitter { writer: Writer::new(out), buffer: Vec::new(), totals: Totals::default() };
-    for (source, item) in items {
-        emitter.item(item, source.ahead(item)?)?;
+) -> Result<u64, StoreError>
+where
+    I: Iterator<Item = (Source<'a>, &'a Item)>,
+{
+    let mut emitter = Emitter::new(out);
+    let mut directories: BTreeSet<&[u8]> = BTreeSet::new();
+    for (below, items) in trees {
+        emitter.below = Vec::new();
+        if let Some(name) = below {
+            let meta = Meta { mode: 0o755, ..Meta::default() };
+            let kind = EntryKind::Directory { opaque: false };
+            emitter.writer.entry(&TreePath::new(name.as_bytes())?, &meta, &kind)?;
+            emitter.below = [name.as_bytes(), b"/"].concat();
+        }
+        for (source, item) in items {
+            let is_directory = item.stat.kind == FileKind::Directory;
+            if is_directory && below.is_none() && !directories.insert(&item.path) {
+                continue;
+            }
+            emitter.item(item, source.ahead(item)?)?;
+        }
     }
     Ok(emitter.writer.finish()?.1)
 }
@@ -124,11 +142,23 @@ fn changed_or_failed(item: &Item, source: io::Error) -> StoreError {
 
 struct Emitter<'a> {
     writer: Writer<&'a mut dyn Write>,
+    /// Where in the tar the items are: nothing, or a path with a slash at its end.
+    below: Vec<u8>,
     buffer: Vec<u8>,
     totals: Totals,
 }
 
-impl Emitter<'_> {
+impl<'a> Emitter<'a> {
+    fn new(out: &'a mut dyn Write) -> Self {
+        let writer = Writer::new(out);
+        Self { writer, below: Vec::new(), buffer: Vec::new(), totals: Totals::default() }
+    }
+
+    /// Where in the tar something is.
+    fn place(&self, path: &[u8]) -> Vec<u8> {
+        [self.below.as_slice(), path].concat()
+    }
+
     /// Writes on this thread what others read ahead: the first of n threads reads the first chunk,
     /// the n-th plus first and so on.
     ///
@@ -164,7 +194,7 @@ impl Emitter<'_> {
 
     fn item(&mut self, item: &Item, ahead: Ahead) -> Result<(), StoreError> {
         self.totals.entries += 1;
-        let path = TreePath::new(&item.path)?;
+        let path = TreePath::new(&self.place(&item.path))?;
         let (major, minor) = item.stat.represents;
         let kind = match item.stat.kind {
             FileKind::File => return self.file(item, &path, ahead),
@@ -188,7 +218,8 @@ impl Emitter<'_> {
             Ahead::Nothing => Ok(()),
             Ahead::Link(xattrs) => {
                 meta.xattrs = xattrs;
-                let kind = EntryKind::Hardlink(item.link.clone().unwrap_or_default());
+                let kind =
+                    EntryKind::Hardlink(self.place(item.link.as_deref().unwrap_or_default()));
                 Ok(self.writer.entry(path, &meta, &kind)?)
             }
             Ahead::Read(xattrs, content) => {

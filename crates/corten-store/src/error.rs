@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use corten_oci::digest::{DiffId, Digest, ImageId};
 use corten_oci::image::ParseError;
+use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_oci::tar::TarError;
 use corten_oci::tree::{PathError, TreePath};
@@ -218,6 +219,43 @@ pub enum StoreError {
         /// Its names.
         names: String,
     },
+    /// An index still has names.
+    #[error("the index `{index}` is still named {names}")]
+    IndexTagged {
+        /// The index.
+        index: Digest,
+        /// Its names.
+        names: String,
+    },
+    /// An image is part of an index.
+    #[error("the image `{image}` is part of the index `{index}`")]
+    ImageInIndex {
+        /// The image.
+        image: ImageId,
+        /// The index.
+        index: Digest,
+    },
+    /// An index is not in the store.
+    #[error("the index `{0}` is not in the store")]
+    IndexMissing(Digest),
+    /// Something that an index needs is not in the store.
+    #[error("the index `{index}` lacks {missing}")]
+    IndexIncomplete {
+        /// The index.
+        index: Digest,
+        /// What is missing.
+        missing: String,
+    },
+    /// An index has no image for the platform.
+    #[error("the image is not there for `{wanted}`, only for {present}")]
+    PlatformMissing {
+        /// The index.
+        index: Digest,
+        /// The platform.
+        wanted: Box<Platform>,
+        /// Those that it has.
+        present: String,
+    },
     /// A name for a cache or a hold has other characters than letters, digits, `-`, `_` and `.`.
     #[error("`{0}` is no valid name within the store")]
     Name(String),
@@ -321,7 +359,7 @@ impl StoreError {
             Self::Record { .. } | Self::Document { .. } | Self::BlobDamaged { .. } => {
                 "run `corten system fsck --repair`".to_owned()
             }
-            Self::ImageIncomplete { .. } | Self::LayerMissing(_) => {
+            Self::ImageIncomplete { .. } | Self::IndexIncomplete { .. } | Self::LayerMissing(_) => {
                 "pull or build the image again".to_owned()
             }
             Self::DeviceNode { .. } => "run as root to use this image".to_owned(),
@@ -333,7 +371,13 @@ impl StoreError {
                 "use letters, digits, `_`, `.` and `-`, a letter or digit first".to_owned()
             }
             Self::ContainerRuns { .. } => "end its program, or use `corten rm --force`".to_owned(),
-            Self::ImageTagged { .. } => "remove its names first".to_owned(),
+            Self::ImageTagged { .. } | Self::IndexTagged { .. } => {
+                "remove its names first".to_owned()
+            }
+            Self::ImageInIndex { .. } => "remove the index: `corten rmi INDEX`".to_owned(),
+            Self::PlatformMissing { .. } => {
+                "choose one of them with `--platform`, or build or load it for this one".to_owned()
+            }
             _ => return None,
         };
         Some(hint)

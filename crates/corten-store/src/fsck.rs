@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::gc::{Bin, blob_paths, step_paths};
+use crate::indexes::Record;
 use crate::steps::read_step;
 use crate::store::{Inner, Store};
 
@@ -28,6 +29,13 @@ pub enum Problem {
         /// What is missing or damaged.
         what: String,
     },
+    /// Something of an index is missing or damaged.
+    Index {
+        /// The index.
+        index: Digest,
+        /// What is missing or damaged.
+        what: String,
+    },
     /// A record of an image or of a name cannot be read.
     Record(PathBuf),
     /// A name stands for an image that is not there.
@@ -42,6 +50,7 @@ impl fmt::Display for Problem {
             Self::Blob(digest) => write!(formatter, "the blob `{digest}` is damaged"),
             Self::Layer(diff_id) => write!(formatter, "the layer `{diff_id}` is damaged"),
             Self::Image { image, what } => write!(formatter, "the image `{image}` lacks {what}"),
+            Self::Index { index, what } => write!(formatter, "the index `{index}` lacks {what}"),
             Self::Record(path) => write!(formatter, "the record `{}` is damaged", path.display()),
             Self::Reference(reference) => {
                 write!(formatter, "the name `{reference}` stands for an image that is not there")
@@ -62,6 +71,8 @@ pub struct FsckReport {
     pub blobs: u64,
     /// How many images were checked.
     pub images: u64,
+    /// How many indexes were checked.
+    pub indexes: u64,
     /// How many layers and cached steps a power failure took before the disk had them. They count as
     /// absent and are made again when they are needed; what still needs them is among the problems.
     pub lost: u64,
@@ -101,6 +112,7 @@ fn check(inner: &Arc<Inner>, repair: Repair, bin: &mut Bin) -> Result<FsckReport
     check_blobs(inner, repair, bin, &mut report)?;
     check_layers(inner, repair, bin, &mut report)?;
     check_images(inner, repair, &mut report)?;
+    check_indexes(inner, repair, &mut report)?;
     check_references(inner, repair, &mut report)?;
     check_steps(inner, repair, &mut report)?;
     Ok(report)
@@ -211,6 +223,52 @@ fn check_images(
     Ok(())
 }
 
+/// An index without one of its images is removed; the other images stay, though without a name.
+fn check_indexes(
+    inner: &Arc<Inner>,
+    repair: Repair,
+    report: &mut FsckReport,
+) -> Result<(), StoreError> {
+    for index in inner.index_names()? {
+        report.indexes += 1;
+        let path = inner.layout.index(&index);
+        let problem = match inner.index_record(&index) {
+            Ok(Some(record)) => {
+                index_problem(inner, &index, &record)?.map(|what| Problem::Index { index, what })
+            }
+            Ok(None) | Err(StoreError::Record { .. }) => Some(Problem::Record(path.clone())),
+            Err(error) => return Err(error),
+        };
+        note(inner, repair, report, problem, &path)?;
+    }
+    Ok(())
+}
+
+/// What an index lacks.
+fn index_problem(
+    inner: &Arc<Inner>,
+    digest: &Digest,
+    record: &Record,
+) -> Result<Option<String>, StoreError> {
+    match inner.index(digest) {
+        Ok(_) => {}
+        Err(StoreError::IndexIncomplete { missing, .. }) => return Ok(Some(missing)),
+        Err(StoreError::Document { .. } | StoreError::BlobDamaged { .. }) => {
+            return Ok(Some("a document that can be read".to_owned()));
+        }
+        Err(error) => return Err(error),
+    }
+    for member in &record.members {
+        if !file::exists(&inner.layout.image(&member.image))? {
+            return Ok(Some(format!("the image `{}`", member.image)));
+        }
+        if !file::exists(&inner.layout.blob(&member.manifest))? {
+            return Ok(Some(format!("the manifest `{}`", member.manifest)));
+        }
+    }
+    Ok(None)
+}
+
 fn check_references(
     inner: &Inner,
     repair: Repair,
@@ -220,7 +278,7 @@ fn check_references(
     for name in file::list_dir(&folder)? {
         let path = folder.join(name);
         let problem = match crate::refs::read(&path) {
-            Ok(Some(tagged)) if file::exists(&inner.layout.image(&tagged.image))? => None,
+            Ok(Some(tagged)) if file::exists(&inner.target_path(&tagged.target))? => None,
             Ok(Some(tagged)) => Some(Problem::Reference(tagged.reference)),
             Ok(None) | Err(StoreError::Record { .. }) => Some(Problem::Record(path.clone())),
             Err(error) => return Err(error),

@@ -17,6 +17,7 @@ use corten_sys::lock::FileLock;
 use crate::error::StoreError;
 use crate::layer::LayerId;
 use crate::lease::{self, Pin};
+use crate::refs::TagTarget;
 use crate::steps;
 use crate::store::{Inner, Store};
 use crate::write::read_json;
@@ -46,6 +47,8 @@ pub struct GcPolicy {
 pub struct GcReport {
     /// Images without a name.
     pub images: u64,
+    /// Indexes without a name.
+    pub indexes: u64,
     /// Names without an image.
     pub references: u64,
     /// Layers.
@@ -218,14 +221,19 @@ impl Live {
         report: &mut GcReport,
     ) -> Result<(), StoreError> {
         let mut named = BTreeSet::new();
+        let mut named_indexes = BTreeSet::new();
         for tagged in inner.references()? {
-            if file::exists(&inner.layout.image(&tagged.image))? {
-                named.insert(tagged.image);
+            if file::exists(&inner.target_path(&tagged.target))? {
+                match tagged.target {
+                    TagTarget::Image(id) => named.insert(id),
+                    TagTarget::Index(digest) => named_indexes.insert(digest),
+                };
             } else {
                 inner.remove_record(&crate::refs::path(inner, &tagged.reference))?;
                 report.references += 1;
             }
         }
+        named.extend(self.mark_indexes(inner, policy, &named_indexes, report)?);
         for id in inner.image_names()? {
             let Some(record) = inner.image_record(&id)? else { continue };
             let stays = named.contains(&id)
@@ -241,6 +249,34 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Decides on the indexes; what stays keeps its images, which are returned.
+    fn mark_indexes(
+        &mut self,
+        inner: &Inner,
+        policy: &GcPolicy,
+        named: &BTreeSet<Digest>,
+        report: &mut GcReport,
+    ) -> Result<BTreeSet<ImageId>, StoreError> {
+        let mut kept = BTreeSet::new();
+        for digest in inner.index_names()? {
+            let Some(record) = inner.index_record(&digest)? else { continue };
+            // An index that a live process has just made is among the blobs that it holds.
+            let stays = named.contains(&digest)
+                || self.blobs.contains(&digest)
+                || policy.keep_untagged_images
+                || is_young(policy, inner.now(), record.stored_at);
+            if stays {
+                self.blobs.insert(digest);
+                self.blobs.extend(record.members.iter().map(|member| member.manifest));
+                kept.extend(record.members.iter().map(|member| member.image));
+            } else {
+                inner.remove_record(&inner.layout.index(&digest))?;
+                report.indexes += 1;
+            }
+        }
+        Ok(kept)
     }
 
     /// Decides on the cached steps, the most recently used first.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::layer::Layer;
 use crate::lease::Pin;
+use crate::refs::TagTarget;
 use crate::store::{Inner, Store};
 use crate::write::{Durability, read_json};
 
@@ -129,7 +130,7 @@ impl Store {
         })
     }
 
-    /// Removes an image that has no name; its layers stay until they are collected. False if it was
+    /// Removes an image that has no name and is in no index; its layers stay until they are collected. False if it was
     /// not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<bool, StoreError> {
         self.run(|inner| {
@@ -137,11 +138,14 @@ impl Store {
             let tagged = inner.references()?;
             let names: Vec<String> = tagged
                 .iter()
-                .filter(|tagged| tagged.image == *id)
+                .filter(|tagged| tagged.target == TagTarget::Image(*id))
                 .map(|tagged| format!("`{}`", tagged.reference.familiar()))
                 .collect();
             if !names.is_empty() {
                 return Err(StoreError::ImageTagged { image: *id, names: names.join(", ") });
+            }
+            if let Some(index) = inner.index_with(id)? {
+                return Err(StoreError::ImageInIndex { image: *id, index });
             }
             let path = inner.layout.image(id);
             let removed = inner.remove_record(&path)?;

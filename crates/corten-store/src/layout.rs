@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use corten_oci::digest::{DiffId, Digest, ImageId};
 
-/// All directories of a store, made when it is made.
-pub(crate) const DIRECTORIES: [&str; 12] = [
+/// All directories of a store, made when it is made. One that was made before there were indexes
+/// gets theirs with the first.
+pub(crate) const DIRECTORIES: [&str; 13] = [
     "lock",
     "blobs",
     "blobs/sha256",
     "layers",
     "images",
+    "indexes",
     "refs",
     "steps",
     "aux",
@@ -60,6 +62,10 @@ impl Layout {
 
     pub(crate) fn image(&self, id: &ImageId) -> PathBuf {
         self.root.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    pub(crate) fn index(&self, digest: &Digest) -> PathBuf {
+        self.root.join("indexes").join(format!("{}.json", digest.hex()))
     }
 
     pub(crate) fn step(&self, key: &Digest) -> PathBuf {

@@ -15,7 +15,8 @@
 //!   layers/<diff id>/recipe.zst  only for imported layers: everything of their tar but content
 //!   layers/<diff id>/aside/      only for odd imported layers: content that the tar replaces itself
 //!   images/<config hex>.json     an image: its manifest and layers
-//!   refs/<escaped name>.json     a name for an image
+//!   indexes/<digest hex>.json    an index: the images of several platforms
+//!   refs/<escaped name>.json     a name for an image or an index
 //!   steps/ab/<key>.json          build cache: a step and the layer that it made
 //!   aux/<kind>/<key hex>         small caches; may vanish at any time
 //!   holds/<name>.json            what outlives processes: the layers of existing containers
@@ -38,7 +39,7 @@
 //! A killed process loses nothing that it was promised, since the page cache outlives it. Power is
 //! another matter, and there are two classes:
 //!
-//! - *Durable*: blobs, images, names, holds and containers. Each is synced before its name appears,
+//! - *Durable*: blobs, images, indexes, names, holds and containers. Each is synced before its name appears,
 //!   and then its directory, in the order in which they need each other. A name that moves stands
 //!   for the old image or the new one, never for none.
 //! - *Volatile*: layers, cached steps and small caches. They are not synced, since all of them can be
@@ -72,6 +73,7 @@ mod error;
 mod fsck;
 mod gc;
 mod images;
+mod indexes;
 mod layer;
 mod layout;
 mod lease;
@@ -98,10 +100,11 @@ pub use error::StoreError;
 pub use fsck::{FsckReport, Problem, Repair};
 pub use gc::{GcPolicy, GcReport};
 pub use images::Image;
+pub use indexes::{ImageIndex, Member, NewMember};
 pub use layer::{Layer, LayerId, overlay_lowers};
 pub use lease::Lease;
 pub use merged::{Merged, MergedEntry};
-pub use refs::Tagged;
+pub use refs::{Found, TagTarget, Tagged};
 pub use seal::Seal;
 pub use snapshot::{Links, Resolved, Snapshot, SnapshotEntry};
 pub use staging::Staging;

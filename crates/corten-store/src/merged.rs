@@ -76,12 +76,25 @@ impl Merged {
 
     /// Writes the canonical tar; returns its size.
     pub fn write_tar(&self, out: &mut dyn Write) -> Result<u64, StoreError> {
+        Self::write_trees(&[(None, self)], out)
+    }
+
+    /// Writes several trees as one tar: each below a directory, or all of them at the top, where no
+    /// two may have the same file. Returns the size of the tar.
+    pub fn write_trees(
+        trees: &[(Option<String>, &Self)],
+        out: &mut dyn Write,
+    ) -> Result<u64, StoreError> {
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
-        let items = self.items.values().filter_map(|(layer, item)| {
+        let trees = trees.iter().map(|(below, tree)| (below.as_deref(), tree.sources()));
+        emit::write_merged_tar(trees, &mut out)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = (Source<'_>, &Item)> {
+        self.items.values().filter_map(|(layer, item)| {
             let (root, marks) = self.layers.get(*layer)?;
             Some((Source { root, marks: *marks, fix: None }, item))
-        });
-        emit::write_merged_tar(items, &mut out)
+        })
     }
 
     /// Puts an entry of the next layer over what is there.

@@ -14,6 +14,8 @@ use crate::store::Store;
 pub struct Usage {
     /// Images.
     pub images: u64,
+    /// Indexes of images for several platforms.
+    pub indexes: u64,
     /// Names of images.
     pub references: u64,
     /// Layers.
@@ -42,6 +44,7 @@ impl Store {
                     inner.image_record(&id)?.map(|record| record.layers).unwrap_or_default(),
                 );
             }
+            usage.indexes = inner.index_names()?.len() as u64;
             usage.references = inner.references()?.len() as u64;
             for diff_id in inner.layer_names()? {
                 let bytes = inner.meta(&diff_id)?.map_or(0, |meta| meta.content_bytes);

@@ -15,6 +15,7 @@
 
 pub mod context;
 pub mod fault;
+pub mod foreign;
 pub mod harness;
 pub mod mask;
 pub mod privilege;

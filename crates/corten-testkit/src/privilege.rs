@@ -42,10 +42,12 @@ pub enum Need {
     Cgroup,
     /// A program on the path.
     Program(&'static str),
+    /// Programs for 64-bit ARM, by the processor itself or by an emulator that the kernel knows.
+    Arm64,
 }
 
 /// Every need but programs, which are named `program:NAME`.
-const FIXED: [Need; 7] = [
+const FIXED: [Need; 8] = [
     Need::Root,
     Need::UserNamespaces,
     Need::SubordinateIds,
@@ -53,6 +55,7 @@ const FIXED: [Need; 7] = [
     Need::RootlessOverlay,
     Need::NetworkNamespaces,
     Need::Cgroup,
+    Need::Arm64,
 ];
 
 impl fmt::Display for Need {
@@ -65,6 +68,7 @@ impl fmt::Display for Need {
             Self::RootlessOverlay => formatter.write_str("rootless-overlay"),
             Self::NetworkNamespaces => formatter.write_str("network-namespaces"),
             Self::Cgroup => formatter.write_str("cgroup"),
+            Self::Arm64 => formatter.write_str("emulation:arm64"),
             Self::Program(name) => write!(formatter, "program:{name}"),
         }
     }
@@ -181,7 +185,25 @@ fn probe(need: Need) -> Result<(), String> {
         Need::Cgroup => probe_cgroup(),
         Need::Program(name) => succeeds("sh", &["-c", "command -v -- \"$1\"", "sh", name])
             .map_err(|_| "it is not installed".to_owned()),
+        Need::Arm64 => probe_arm64(),
     }
+}
+
+/// Executes a program for 64-bit ARM.
+fn probe_arm64() -> Result<(), String> {
+    let directory = TempDir::new();
+    let program = directory.path().join("program");
+    file::write_atomic(&program, &crate::foreign::arm64(), 0o755).map_err(|e| chain(&e))?;
+    // The directory that it makes is made below a root of its own, or not at all.
+    let script = "exec chroot \"$1\" /program >/dev/null";
+    let root = directory.path().to_string_lossy().into_owned();
+    let namespaces = ["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", &root];
+    succeeds("unshare", &namespaces).map_err(|reason| {
+        format!(
+            "{reason}; as root: `apt-get install qemu-user-static`, then `corten system emulation \
+             --register arm64`"
+        )
+    })
 }
 
 fn probe_root() -> Result<(), String> {

@@ -7,7 +7,8 @@ use corten_build::{BaseError, Bases};
 use corten_diag::{Event, Reporter};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
-use corten_store::{Image, Store};
+use corten_runtime::emulation;
+use corten_store::{Image, Store, StoreError};
 use corten_sys::clock::SystemClock;
 
 use crate::error::CliError;
@@ -21,6 +22,7 @@ pub(crate) struct Resolver<'a> {
     store: &'a Store,
     settings: &'a Settings,
     reporter: &'a dyn Reporter,
+    plan_only: bool,
 }
 
 impl<'a> Resolver<'a> {
@@ -29,7 +31,12 @@ impl<'a> Resolver<'a> {
         settings: &'a Settings,
         reporter: &'a dyn Reporter,
     ) -> Self {
-        Self { store, settings, reporter }
+        Self { store, settings, reporter, plan_only: false }
+    }
+
+    /// For a plan that is only shown: nothing has to be executed.
+    pub(crate) fn for_plan(self) -> Self {
+        Self { plan_only: true, ..self }
     }
 
     /// Resolves a name. A mapping goes before the store, so that it holds for everyone alike.
@@ -47,30 +54,38 @@ impl<'a> Resolver<'a> {
                 mapped.familiar()
             )));
         }
-        if let Some(image) = self.in_store(wanted)? {
-            return Ok(image);
+        let is_golden = wanted.registry() == GOLDEN;
+        match self.in_store(wanted, platform) {
+            // A golden base is made for each platform that somebody asks for.
+            Ok(Some(image)) if is_golden && !platform.accepts(&image.config.platform()) => {}
+            Err(StoreError::PlatformMissing { .. }) if is_golden => {}
+            Ok(Some(image)) => return Ok(image),
+            Ok(None) => {}
+            Err(error) => return Err(not_looked_up(wanted, error)),
         }
-        if wanted.registry() == GOLDEN {
+        if is_golden {
             return self.make(wanted, platform);
         }
         Err(unknown(reference, wanted))
     }
 
     /// The image of that name if it is here already; none is made for the question.
-    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<Image>, BaseError> {
+    pub(crate) fn known(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Image>, BaseError> {
         let mapped = self.mapped(reference)?;
-        self.in_store(mapped.as_ref().unwrap_or(reference))
+        let wanted = mapped.as_ref().unwrap_or(reference);
+        self.in_store(wanted, platform).map_err(|error| not_looked_up(wanted, error))
     }
 
-    fn in_store(&self, reference: &Reference) -> Result<Option<Image>, BaseError> {
-        self.store.resolve(&reference.to_string()).map_err(|source| {
-            let hint = source.hint();
-            BaseError {
-                message: format!("failed to look up `{}`", reference.familiar()),
-                hint,
-                source: Some(Box::new(source)),
-            }
-        })
+    fn in_store(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Image>, StoreError> {
+        self.store.resolve_for(&reference.to_string(), platform)
     }
 
     /// The `[images]` entry for a name, written short or in full.
@@ -95,28 +110,28 @@ impl<'a> Resolver<'a> {
             let hint = error.hint();
             BaseError::new(error.to_string(), hint)
         })?;
-        if *platform != Platform::host() {
-            return Err(BaseError::new(
-                format!("`{}` is made for {} only", wanted.familiar(), Platform::host()),
-                Some("leave out `--platform`".to_owned()),
-            ));
-        }
+        let of = if platform.normalised() == Platform::host() {
+            String::new()
+        } else {
+            format!(" for {platform}")
+        };
         self.reporter.report(Event::Notice(format!(
-            "`{}` is not in the store: making it from Debian packages",
+            "`{}`{of} is not in the store: making it from Debian packages",
             wanted.familiar()
         )));
-        self.make_from(&recipe).map_err(|error| BaseError {
+        self.make_from(&recipe, platform).map_err(|error| BaseError {
             message: format!("failed to make the base image `{}`", wanted.familiar()),
             hint: error.hints.first().cloned(),
             source: Some(error.error),
         })
     }
 
-    fn make_from(&self, recipe: &Recipe) -> Result<Image, CliError> {
+    fn make_from(&self, recipe: &Recipe, platform: &Platform) -> Result<Image, CliError> {
         let setup = BaseSetup::new(self.settings, None)?;
-        let (image, _) = corten_base::build(recipe, &setup.options(), self.store, self.reporter)?;
+        let options = setup.options(platform);
+        let (image, _) = corten_base::build(recipe, &options, self.store, self.reporter)?;
         for name in recipe.references() {
-            self.store.tag(&name, &image.id)?;
+            self.store.tag_platform(&name, &image)?;
         }
         Ok(image)
     }
@@ -126,6 +141,28 @@ impl Bases for Resolver<'_> {
     fn base(&self, image: &Reference, platform: &Platform) -> Result<Image, BaseError> {
         self.resolve(image, platform)
     }
+
+    fn can_execute(&self, platform: &Platform) -> Result<(), BaseError> {
+        if self.plan_only {
+            return Ok(());
+        }
+        match emulation::execution(platform) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refused)) => Err(BaseError::new(refused.to_string(), Some(refused.hint()))),
+            Err(error) => {
+                let source: Option<Box<dyn std::error::Error + Send + Sync>> =
+                    Some(Box::new(error));
+                let message = format!("failed to find out how `{platform}` can be executed");
+                Err(BaseError { message, hint: None, source })
+            }
+        }
+    }
+}
+
+fn not_looked_up(reference: &Reference, error: StoreError) -> BaseError {
+    let hint = error.hint();
+    let message = format!("failed to look up `{}`", reference.familiar());
+    BaseError { message, hint, source: Some(Box::new(error)) }
 }
 
 /// Says exactly what to write, since no registry is asked.
@@ -198,8 +235,8 @@ impl BaseSetup {
         })
     }
 
-    pub(crate) fn options(&self) -> BaseOptions<'_> {
-        let architecture = debian_architecture(&Platform::host());
+    pub(crate) fn options(&self, platform: &Platform) -> BaseOptions<'_> {
+        let architecture = debian_architecture(platform);
         let mut options =
             BaseOptions::new(self.mirrors.clone(), &architecture, &self.transport, &SystemClock);
         options.allow_expired = self.allow_expired;

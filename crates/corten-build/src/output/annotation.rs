@@ -8,13 +8,23 @@ use super::spec::SpecError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     Manifest,
-    /// The entry of the manifest in the index of an OCI layout.
+    /// The entry of the manifest in an index.
     ManifestDescriptor,
+    /// The index of the platforms.
+    Index,
+    /// The entry of the index in the index of an OCI layout.
+    IndexDescriptor,
 }
 
 impl Subject {
     /// As they are written.
-    pub(super) const NAMES: [&'static str; 2] = ["manifest", "manifest-descriptor"];
+    pub(super) const NAMES: [&'static str; 4] =
+        ["manifest", "manifest-descriptor", "index", "index-descriptor"];
+
+    /// Whether there is one for all platforms.
+    pub(super) fn is_of_index(self) -> bool {
+        matches!(self, Self::Index | Self::IndexDescriptor)
+    }
 }
 
 /// One annotation.
@@ -68,9 +78,11 @@ impl Annotation {
         let subject = match subject {
             "manifest" => Subject::Manifest,
             "manifest-descriptor" => Subject::ManifestDescriptor,
-            "index" | "index-descriptor" => {
-                return Err(SpecError::AnnotationIndex { key: key.to_owned() });
+            "index" | "index-descriptor" if platform.is_some() => {
+                return Err(SpecError::AnnotationIndexPlatform { key: key.to_owned() });
             }
+            "index" => Subject::Index,
+            "index-descriptor" => Subject::IndexDescriptor,
             other => return Err(SpecError::AnnotationSubject { subject: other.to_owned() }),
         };
         Ok(Self { subject, platform, key: key.to_owned(), value: value.to_owned() })

@@ -7,12 +7,14 @@ use super::write::Written;
 use crate::Target;
 
 /// Returns the keys; of several images the last one counts, as in BuildKit. A build that made no
-/// image has none.
-pub fn metadata(target: &Target, written: &[Written]) -> Value {
+/// image has none. Those of an index are without the digest of a configuration.
+pub fn metadata(targets: &[Target], written: &[Written]) -> Value {
     let mut keys = Map::new();
     let image = written.iter().rev().find_map(|w| Some((w, w.descriptor.as_ref()?)));
     if let Some((written, descriptor)) = image {
-        keys.insert("containerimage.config.digest".into(), json!(target.id().to_string()));
+        if let [target] = targets {
+            keys.insert("containerimage.config.digest".into(), json!(target.id().to_string()));
+        }
         keys.insert("containerimage.descriptor".into(), describe(descriptor));
         keys.insert("containerimage.digest".into(), json!(descriptor.digest.to_string()));
         if !written.names.is_empty() {

@@ -16,5 +16,8 @@ mod tests;
 
 pub use annotation::{Annotation, Subject};
 pub use metadata::metadata;
-pub use spec::{ArchiveOutput, Destination, ImageOutput, Output, SpecError, parse_all};
+pub use spec::{
+    ArchiveOutput, Destination, ImageOutput, LocalOutput, Output, SpecError, TarOutput,
+    check_platforms, parse_all,
+};
 pub use write::{OutputError, Request, Written, check, write};

@@ -24,11 +24,27 @@ pub enum Output {
     /// An archive of the image.
     Archive(ArchiveOutput),
     /// The files of the image, in a directory.
-    Local(PathBuf),
+    Local(LocalOutput),
     /// The files of the image, as a tar.
-    Tar(Destination),
+    Tar(TarOutput),
     /// Nowhere: the steps are done and remembered.
     CacheOnly,
+}
+
+/// The files of an image in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalOutput {
+    pub path: PathBuf,
+    /// Whether each platform has a directory of its own in it; with several platforms when absent.
+    pub split: Option<bool>,
+}
+
+/// The files of an image as a tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TarOutput {
+    pub destination: Destination,
+    /// Whether each platform has a directory of its own in it; with several platforms when absent.
+    pub split: Option<bool>,
 }
 
 /// An image in the store.
@@ -94,6 +110,10 @@ pub enum SpecError {
     AnnotationSubject { subject: String },
     #[error("the annotation `{key}` is for an index, and a build for one platform has none")]
     AnnotationIndex { key: String },
+    #[error("the annotation `{key}` is for the index of all platforms, and names one of them")]
+    AnnotationIndexPlatform { key: String },
+    #[error("an output of type `docker` has one platform, and the build has {count}")]
+    DockerPlatforms { count: usize },
     #[error("`{text}` is no platform")]
     AnnotationPlatform {
         text: String,
@@ -178,6 +198,12 @@ impl SpecError {
             Self::AnnotationIndex { .. } => {
                 "put it on the `manifest` or the `manifest-descriptor`".to_owned()
             }
+            Self::AnnotationIndexPlatform { .. } => {
+                "leave the platform out, or put it on the `manifest[PLATFORM]`".to_owned()
+            }
+            Self::DockerPlatforms { .. } => {
+                "`type=oci,dest=FILE` has all of them, and `docker load` reads it".to_owned()
+            }
             Self::StdoutTwice => "give one of them a file: `dest=FILE`".to_owned(),
             Self::Twice { .. } | Self::Name { .. } | Self::AnnotationPlatform { .. } => {
                 return None;
@@ -201,9 +227,11 @@ impl Output {
             let is_forgotten = field.is_empty()
                 || field.split_once('=').is_some_and(|(key, _)| !key.contains('/'));
             return match field.as_str() {
-                "-" => Ok(Self::Tar(Destination::Stdout)),
+                "-" => Ok(Self::Tar(TarOutput { destination: Destination::Stdout, split: None })),
                 _ if is_forgotten => Err(SpecError::NoType { spec: spec.to_owned() }),
-                directory => Ok(Self::Local(PathBuf::from(directory))),
+                directory => {
+                    Ok(Self::Local(LocalOutput { path: PathBuf::from(directory), split: None }))
+                }
             };
         }
         Fields::new(spec, &fields)?.output()
@@ -212,7 +240,7 @@ impl Output {
     /// Returns true if it writes to standard output.
     pub fn is_stdout(&self) -> bool {
         match self {
-            Self::Tar(destination) => *destination == Destination::Stdout,
+            Self::Tar(tar) => tar.destination == Destination::Stdout,
             Self::Archive(archive) => archive.destination == Destination::Stdout,
             _ => false,
         }
@@ -227,6 +255,33 @@ pub fn parse_all(specs: &[String]) -> Result<Vec<Output>, SpecError> {
         return Err(SpecError::StdoutTwice);
     }
     Ok(outputs)
+}
+
+/// Refuses what does not go together with the number of platforms.
+pub fn check_platforms(
+    outputs: &[Output],
+    annotations: &[Annotation],
+    platforms: usize,
+) -> Result<(), SpecError> {
+    let own = outputs.iter().flat_map(|output| match output {
+        Output::Image(image) => image.annotations.as_slice(),
+        Output::Archive(archive) => archive.annotations.as_slice(),
+        _ => &[],
+    });
+    if platforms == 1 {
+        let mut all = own.chain(annotations);
+        return match all.find(|annotation| annotation.subject.is_of_index()) {
+            Some(found) => Err(SpecError::AnnotationIndex { key: found.key.clone() }),
+            None => Ok(()),
+        };
+    }
+    let is_docker = |output: &Output| {
+        matches!(output, Output::Archive(ArchiveOutput { form: Form::Docker, .. }))
+    };
+    if outputs.iter().any(is_docker) {
+        return Err(SpecError::DockerPlatforms { count: platforms });
+    }
+    Ok(())
 }
 
 /// Splits at commas outside of fields in double quotes, in which `""` is a quotation mark.
@@ -315,8 +370,9 @@ impl Fields {
             "docker" => self.docker(),
             "local" => self.local(),
             "tar" => {
-                self.one_platform()?;
-                Ok(Output::Tar(self.destination().unwrap_or(Destination::Stdout)))
+                let split = self.flag("platform-split")?;
+                let destination = self.destination().unwrap_or(Destination::Stdout);
+                Ok(Output::Tar(TarOutput { destination, split }))
             }
             _ => Ok(Output::CacheOnly),
         }
@@ -389,7 +445,7 @@ impl Fields {
     }
 
     fn local(mut self) -> Result<Output, SpecError> {
-        self.one_platform()?;
+        let split = self.flag("platform-split")?;
         if let Some(mode) = self.values.remove("mode")
             && mode != "copy"
         {
@@ -400,7 +456,7 @@ impl Fields {
             ));
         }
         match self.destination() {
-            Some(Destination::Path(path)) => Ok(Output::Local(path)),
+            Some(Destination::Path(path)) => Ok(Output::Local(LocalOutput { path, split })),
             _ => Err(SpecError::NoDestination { kind: self.kind }),
         }
     }
@@ -475,16 +531,6 @@ impl Fields {
         }
     }
 
-    fn one_platform(&mut self) -> Result<(), SpecError> {
-        match self.flag("platform-split")? {
-            Some(true) => Err(self.unsupported(
-                "platform-split=true",
-                "a build has one platform: name it in the destination",
-            )),
-            _ => Ok(()),
-        }
-    }
-
     fn unsupported(&self, what: &str, instead: &'static str) -> SpecError {
         SpecError::Unsupported { kind: self.kind, what: what.to_owned(), instead }
     }
@@ -503,5 +549,14 @@ pub(super) fn annotations(
                 .as_ref()
                 .is_none_or(|of| of.normalised() == platform.normalised())
     });
+    all.map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
+}
+
+/// The annotations of an index or of its descriptor, those of the output over those of the build.
+pub(super) fn index_annotations(
+    subject: Subject,
+    lists: [&[Annotation]; 2],
+) -> BTreeMap<String, String> {
+    let all = lists.into_iter().flatten().filter(|annotation| annotation.subject == subject);
     all.map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
 }

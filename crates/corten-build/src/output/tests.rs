@@ -47,19 +47,19 @@ fn outputs_are_spelled_as_in_buildkit() {
         ],
         &expect![[r#"
             -
-                Tar(Stdout)
+                Tar(TarOutput { destination: Stdout, split: None })
             out
-                Local("out")
+                Local(LocalOutput { path: "out", split: None })
             ./a=b
-                Local("./a=b")
+                Local(LocalOutput { path: "./a=b", split: None })
             type=local,dest=out
-                Local("out")
+                Local(LocalOutput { path: "out", split: None })
             type=local,dest=out,mode=copy,platform-split=false
-                Local("out")
+                Local(LocalOutput { path: "out", split: Some(false) })
             type=tar
-                Tar(Stdout)
+                Tar(TarOutput { destination: Stdout, split: None })
             type=tar,dest=x.tar
-                Tar(Path("x.tar"))
+                Tar(TarOutput { destination: Path("x.tar"), split: None })
             type=oci,dest=-
                 Archive(ArchiveOutput { form: Oci, tar: true, destination: Stdout, names: [], annotations: [], compression: Uncompressed })
             type=oci,dest=x,tar=false
@@ -185,8 +185,7 @@ fn what_cannot_be_followed_says_what_can() {
                 error: `compression=zstd,oci-mediatypes=false` cannot be done for an output of type `oci`
                 hint: Docker's media types have no zstd: leave `oci-mediatypes` out
             type=oci,dest=x,annotation-index.a=b
-                error: the annotation `a` is for an index, and a build for one platform has none
-                hint: put it on the `manifest` or the `manifest-descriptor`
+                Archive(ArchiveOutput { form: Oci, tar: true, destination: Path("x"), names: [], annotations: [Annotation { subject: Index, platform: None, key: "a", value: "b" }], compression: Uncompressed })
             type=oci,dest=x,annotation.=b
                 error: `annotation.=b` is no annotation
                 hint: write `NAME=VALUE` or `manifest-descriptor:NAME=VALUE`
@@ -208,8 +207,7 @@ fn what_cannot_be_followed_says_what_can() {
                 error: the output type `local` does not know the key `annotation`
                 hint: it knows `dest`, `mode`, `platform-split`, `rewrite-timestamp`
             type=tar,platform-split=true
-                error: `platform-split=true` cannot be done for an output of type `tar`
-                hint: a build has one platform: name it in the destination
+                Tar(TarOutput { destination: Stdout, split: Some(true) })
             type=cacheonly,dest=x
                 error: the output type `cacheonly` does not know the key `dest`
                 hint: it knows no keys
@@ -269,9 +267,9 @@ fn annotations_name_what_they_are_put_on() {
         manifest[linux/arm64]:a=
             Manifest linux/arm64 a = 
         index:a=b
-            error: the annotation `a` is for an index, and a build for one platform has none; put it on the `manifest` or the `manifest-descriptor`
+            Index  a = b
         manifst:a=b
-            error: `manifst` is nothing that an annotation can be put on; did you mean `manifest`? There are `manifest`, `manifest-descriptor`
+            error: `manifst` is nothing that an annotation can be put on; did you mean `manifest`? There are `manifest`, `manifest-descriptor`, `index`, `index-descriptor`
         manifest[]:a=b
             error: `` is no platform; 
         a

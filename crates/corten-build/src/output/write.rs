@@ -1,25 +1,28 @@
 //! The outputs of a build are carried out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use corten_diag::{Event, Reporter};
 use corten_oci::image::Descriptor;
-use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_oci::tar::TarError;
-use corten_store::archive::{self, Bundle, Compression, Form};
-use corten_store::{Image, Merged, Store, StoreError};
-use corten_sys::beneath::Dir;
+use corten_store::archive::{self, Bundle, BundleImage, BundleIndex, Compression, Form};
+use corten_store::{Found, Merged, NewMember, Store, StoreError, TagTarget};
+use corten_sys::beneath::{Dir, FileKind};
 use corten_sys::error::IoError;
 use corten_sys::file;
 use corten_sys::pending::PendingFile;
 
 use super::annotation::{Annotation, Subject};
 use super::local::copy_out;
-use super::spec::{ArchiveOutput, Destination, Output, annotations};
+use super::spec::{
+    ArchiveOutput, Destination, LocalOutput, Output, TarOutput, annotations, index_annotations,
+};
 use crate::Target;
 
 /// A result that did not get where it should.
@@ -33,6 +36,8 @@ pub enum OutputError {
     NoParent { path: PathBuf },
     #[error("`{}` is a directory, and the build has something else there", path.display())]
     Occupied { path: PathBuf },
+    #[error("`{}` is in the images for {first} and for {second}", path.display())]
+    SameFile { path: PathBuf, first: String, second: String },
     #[error("failed to write the result to `{}`", path.display())]
     Write {
         path: PathBuf,
@@ -56,6 +61,9 @@ impl OutputError {
             Self::NoDirectory { .. } => Some("name a directory, or one to be made".to_owned()),
             Self::NoParent { .. } => Some("make it, or choose another destination".to_owned()),
             Self::Occupied { .. } => Some("remove it, or choose another destination".to_owned()),
+            Self::SameFile { .. } => {
+                Some("leave `platform-split` out: each platform gets a directory".to_owned())
+            }
             Self::Write { source, .. } if is_no_space(source) => Some(full()),
             Self::Io(error) if error.is_no_space() => Some(full()),
             Self::Store(error) => error.hint(),
@@ -88,8 +96,8 @@ pub struct Written {
     /// What an image is, if it is one.
     pub descriptor: Option<Descriptor>,
     pub names: Vec<Reference>,
-    /// The image, if it is in the store.
-    pub image: Option<Image>,
+    /// The image or the index, if it is in the store.
+    pub stored: Option<Found>,
     /// Where it is, if not in the store.
     pub destination: Option<Destination>,
 }
@@ -98,14 +106,16 @@ pub struct Written {
 pub fn check(outputs: &[Output]) -> Result<(), OutputError> {
     for output in outputs {
         match output {
-            Output::Local(path)
+            Output::Local(LocalOutput { path, .. })
             | Output::Archive(ArchiveOutput {
                 tar: false,
                 destination: Destination::Path(path),
                 ..
             }) => check_directory(path)?,
             Output::Archive(ArchiveOutput { destination: Destination::Path(path), .. })
-            | Output::Tar(Destination::Path(path)) => check_file(path)?,
+            | Output::Tar(TarOutput { destination: Destination::Path(path), .. }) => {
+                check_file(path)?;
+            }
             _ => {}
         }
     }
@@ -140,54 +150,107 @@ fn check_file(path: &Path) -> Result<(), OutputError> {
 /// Carries out the outputs, in their order.
 pub fn write(
     store: &Store,
-    target: &Target,
+    targets: &[Target],
     request: &Request,
     stdout: &mut dyn Write,
     reporter: &dyn Reporter,
 ) -> Result<Vec<Written>, OutputError> {
-    let mut tree = None;
+    let mut trees = None;
     let mut results = Vec::new();
     for output in &request.outputs {
         let destination = match output {
             Output::Image(image) => {
                 let with = [request.annotations.as_slice(), &image.annotations];
                 let names = names(&request.names, &image.names);
-                results.push(into_store(store, target, names, with)?);
+                results.push(into_store(store, targets, names, with)?);
                 continue;
             }
             Output::Archive(archive) => {
-                results.push(write_archive(store, target, request, archive, stdout)?);
+                results.push(write_archive(store, targets, request, archive, stdout)?);
                 continue;
             }
             Output::CacheOnly => continue,
-            Output::Local(path) => {
-                let left_out = copy_out(merged(&mut tree, target)?, path)?;
-                if left_out > 0 {
-                    reporter.report(Event::Warning(format!(
-                        "{left_out} devices are not in `{}`; `type=tar` has them",
-                        path.display()
-                    )));
-                }
+            Output::Local(LocalOutput { path, split }) => {
+                local(&placed(&mut trees, targets, *split)?, path, reporter)?;
                 Destination::Path(path.clone())
             }
-            Output::Tar(destination) => {
-                let tree = merged(&mut tree, target)?;
-                write_to(destination, stdout, |out| tree.write_tar(out).map(|_| ()))?;
+            Output::Tar(TarOutput { destination, split }) => {
+                let trees = placed(&mut trees, targets, *split)?;
+                write_to(destination, stdout, |out| Merged::write_trees(&trees, out).map(|_| ()))?;
                 destination.clone()
             }
         };
         let destination = Some(destination);
-        results.push(Written { descriptor: None, names: Vec::new(), image: None, destination });
+        results.push(Written { descriptor: None, names: Vec::new(), stored: None, destination });
     }
     Ok(results)
 }
 
-/// The tree, listed when the first output needs it.
-fn merged<'t>(tree: &'t mut Option<Merged>, target: &Target) -> Result<&'t Merged, StoreError> {
-    if let Some(listed) = tree.take() {
-        return Ok(tree.insert(listed));
+/// A tree and the directory that it has in an output.
+type Placed<'t> = (Option<String>, &'t Merged);
+
+/// The trees of all platforms with their directories, listed when the first output needs them.
+fn placed<'t>(
+    trees: &'t mut Option<Vec<Merged>>,
+    targets: &[Target],
+    split: Option<bool>,
+) -> Result<Vec<Placed<'t>>, OutputError> {
+    let listed = if let Some(listed) = trees.take() {
+        listed
+    } else {
+        let listed = targets.iter().map(|target| Merged::new(&target.layers));
+        listed.collect::<Result<Vec<_>, _>>()?
+    };
+    let listed = trees.insert(listed);
+    let is_split = split.unwrap_or(targets.len() > 1);
+    if !is_split {
+        refuse_conflicts(listed, targets)?;
     }
-    Ok(tree.insert(Merged::new(&target.layers)?))
+    let below = |target: &Target| {
+        // As BuildKit spells it: `linux_arm_v7`.
+        is_split.then(|| target.config.platform().to_string().replace('/', "_"))
+    };
+    Ok(targets.iter().map(below).zip(listed.iter()).collect())
+}
+
+/// Several platforms can be in one directory only if none has a file of another.
+fn refuse_conflicts(trees: &[Merged], targets: &[Target]) -> Result<(), OutputError> {
+    let mut owners: BTreeMap<&[u8], (bool, usize)> = BTreeMap::new();
+    for (index, tree) in trees.iter().enumerate() {
+        for entry in tree.entries() {
+            let is_directory = entry.stat.kind == FileKind::Directory;
+            let found = owners.insert(entry.path, (is_directory, index));
+            let Some((was_directory, owner)) = found else { continue };
+            if owner != index && !(is_directory && was_directory) {
+                let platform = |index: usize| {
+                    targets
+                        .get(index)
+                        .map_or_else(String::new, |target| target.config.platform().to_string())
+                };
+                return Err(OutputError::SameFile {
+                    path: PathBuf::from(OsStr::from_bytes(entry.path)),
+                    first: platform(owner),
+                    second: platform(index),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn local(trees: &[Placed<'_>], path: &Path, reporter: &dyn Reporter) -> Result<(), OutputError> {
+    let mut left_out = 0;
+    for (below, tree) in trees {
+        let path = below.as_ref().map_or_else(|| path.to_owned(), |below| path.join(below));
+        left_out += copy_out(tree, &path)?;
+    }
+    if left_out > 0 {
+        reporter.report(Event::Warning(format!(
+            "{left_out} devices are not in `{}`; `type=tar` has them",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 fn names(all: &[Reference], own: &[Reference]) -> Vec<Reference> {
@@ -197,6 +260,33 @@ fn names(all: &[Reference], own: &[Reference]) -> Vec<Reference> {
 }
 
 fn into_store(
+    store: &Store,
+    targets: &[Target],
+    names: Vec<Reference>,
+    lists: [&[Annotation]; 2],
+) -> Result<Written, OutputError> {
+    if let [target] = targets {
+        return image_into_store(store, target, names, lists);
+    }
+    let mut members = Vec::new();
+    for target in targets {
+        let platform = target.config.platform();
+        let of_manifest = annotations(Subject::Manifest, &platform, lists);
+        let image = crate::export::export(store, target, &of_manifest, &[])?;
+        let annotations = annotations(Subject::ManifestDescriptor, &platform, lists);
+        members.push(NewMember { image, annotations });
+    }
+    let index = store.put_index(&members, &index_annotations(Subject::Index, lists))?;
+    crate::export::name(store, TagTarget::Index(index.digest), &names)?;
+    let descriptor = Descriptor {
+        annotations: index_annotations(Subject::IndexDescriptor, lists),
+        ..index.descriptor()
+    };
+    let stored = Some(Found::Index(index));
+    Ok(Written { descriptor: Some(descriptor), names, stored, destination: None })
+}
+
+fn image_into_store(
     store: &Store,
     target: &Target,
     names: Vec<Reference>,
@@ -212,29 +302,39 @@ fn into_store(
         platform: Some(platform),
         ..Descriptor::new(corten_oci::image::media_type::MANIFEST, image.manifest, size)
     };
-    Ok(Written { descriptor: Some(descriptor), names, image: Some(image), destination: None })
+    let stored = Some(Found::Image(Box::new(image)));
+    Ok(Written { descriptor: Some(descriptor), names, stored, destination: None })
 }
 
 fn write_archive(
     store: &Store,
-    target: &Target,
+    targets: &[Target],
     request: &Request,
     archive: &ArchiveOutput,
     stdout: &mut dyn Write,
 ) -> Result<Written, OutputError> {
-    let platform: Platform = target.config.platform();
     let lists = [request.annotations.as_slice(), &archive.annotations];
     let names = names(&request.names, &archive.names);
-    let of = |subject| -> BTreeMap<String, String> { annotations(subject, &platform, lists) };
+    let images = targets.iter().map(|target| {
+        let platform = target.config.platform();
+        BundleImage {
+            config: target.config_bytes(),
+            layers: target.layers.clone(),
+            annotations: annotations(Subject::Manifest, &platform, lists),
+            descriptor_annotations: annotations(Subject::ManifestDescriptor, &platform, lists),
+            platform,
+        }
+    });
+    let index = (targets.len() > 1).then(|| BundleIndex {
+        annotations: index_annotations(Subject::Index, lists),
+        descriptor_annotations: index_annotations(Subject::IndexDescriptor, lists),
+    });
     let bundle = Bundle {
         form: archive.form,
-        config: target.config_bytes(),
-        layers: target.layers.clone(),
+        images: images.collect(),
+        index,
         references: names.clone(),
-        annotations: of(Subject::Manifest),
-        descriptor_annotations: of(Subject::ManifestDescriptor),
         compression: archive.compression,
-        platform,
     };
     debug_assert!(
         archive.form != Form::Docker || archive.compression == Compression::Uncompressed,
@@ -253,7 +353,7 @@ fn write_archive(
         destination => write_to(destination, stdout, |out| prepared.write(out))?,
     }
     let destination = Some(archive.destination.clone());
-    Ok(Written { descriptor, names, image: None, destination })
+    Ok(Written { descriptor, names, stored: None, destination })
 }
 
 /// Writes to a file that gets its name when it is complete, to a pipe or device as it comes, or to

@@ -2,6 +2,7 @@
 
 use corten_diag::{Diagnostic, Span};
 use corten_dockerfile::{Dockerfile, Kind};
+use corten_oci::platform::Platform;
 
 use super::{PlanResult, Planner};
 use crate::graph::{Input, Op};
@@ -30,7 +31,8 @@ pub(crate) fn whose(
     dockerfile: &Dockerfile,
     options: &BuildOptions,
 ) -> Result<Option<Whose>, Box<Diagnostic>> {
-    let mut planner = Planner::new(dockerfile, options, None, Vec::new());
+    let platform = options.platforms.first().cloned().unwrap_or_else(Platform::host);
+    let mut planner = Planner::new(dockerfile, options, None, platform);
     planner.plan_globals()?;
     match planner.epoch_text() {
         Some(value) if value.trim().parse::<i64>().is_err() => planner.whose(&value).map(Some),

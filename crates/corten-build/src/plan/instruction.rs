@@ -4,7 +4,7 @@ use corten_diag::{Diagnostic, Span};
 use corten_dockerfile::{Argument, CommandLine, Instruction, Kind, Pair, Word, word};
 
 use super::scope::is_variable;
-use super::{PlanResult, Planned, Planner, Scope, copy, error, run, unsupported};
+use super::{PlanResult, Planned, Planner, Scope, copy, error, run};
 use crate::config::LayerMade;
 use crate::graph::{Input, Op, Place, StageId, Step, WorkdirOp};
 use crate::options::NamedContext;
@@ -232,8 +232,8 @@ impl Dispatcher<'_, '_> {
             Some((name, NamedContext::Directory(_) | NamedContext::Remote(_))) => {
                 return Ok(Input::Named(name.to_owned()));
             }
-            Some((name, NamedContext::Found(image))) => {
-                return Ok(Input::Stage(self.planner.plan_found(name, image, span)?));
+            Some((name, NamedContext::Found(images))) => {
+                return Ok(Input::Stage(self.planner.plan_found(name, images, span)?));
             }
             Some((_, NamedContext::Stage(stage))) => return self.named_stage(stage, span),
             Some((_, NamedContext::Image(reference))) => {
@@ -267,16 +267,6 @@ impl Dispatcher<'_, '_> {
         }
         let id: StageId = self.planner.plan_file_stage(index)?;
         Ok(Input::Stage(id))
-    }
-
-    /// Refuses to run programs of another processor.
-    pub(super) fn check_can_run(&self, planned: &Planned, span: Span) -> PlanResult<()> {
-        let (host, platform) = (&self.planner.host, &planned.platform);
-        if host.accepts(platform) || host.architecture == platform.architecture {
-            return Ok(());
-        }
-        let what = format!("running a program of `{platform}` on `{host}`");
-        unsupported(&what, span, "build on a machine of that architecture")
     }
 }
 

@@ -6,6 +6,7 @@
 mod copy;
 pub(crate) mod epoch;
 mod instruction;
+mod merge;
 mod run;
 pub(crate) mod scope;
 mod stage;
@@ -25,7 +26,7 @@ use corten_store::Image;
 
 use crate::config::StageConfig;
 use crate::error::{BuildError, Diagnosed};
-use crate::graph::{Graph, Place, Stage, StageId};
+use crate::graph::{Graph, GraphTarget, Place, Stage, StageId};
 use crate::options::{BuildOptions, NamedContext};
 use crate::traits::Bases;
 use scope::Variables;
@@ -47,18 +48,49 @@ pub fn plan(
     if !errors.is_empty() {
         return Err(failed(errors));
     }
-    let mut planner = Planner::new(dockerfile, options, bases, warnings);
-    let planned = planner.run();
-    planned.map_err(|error| failed(vec![*error]))?;
-    let Planner { platform, stages, warnings, .. } = planner;
-    let stages = stages.into_iter().map(|planned| planned.stage).collect();
-    let mut graph = Graph { platform, stages, source, warnings };
-    number_steps(&mut graph);
-    let labels = options.labels.clone();
-    if let Some(target) = graph.stages.last_mut() {
-        target.config.config.labels.extend(labels);
+    let mut platforms = options.platforms.clone();
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
     }
+    let mut plans = Vec::new();
+    let mut known_bases = BTreeMap::new();
+    for platform in platforms {
+        let mut planner = Planner::new(dockerfile, options, bases, platform);
+        planner.known_bases = known_bases;
+        planner.warnings.clone_from(&warnings);
+        planner.run().map_err(|error| failed(vec![*error]))?;
+        let Planner { platform, stages, warnings, known_bases: known, .. } = planner;
+        known_bases = known;
+        plans.push(graph(platform, stages, warnings, options, &source));
+    }
+    let nothing = || failed(vec![Diagnostic::error("there is no platform to build for")]);
+    let mut graph = merge::merge(plans).ok_or_else(nothing)?;
+    number_steps(&mut graph);
     Ok(graph)
+}
+
+/// The plan for one platform.
+fn graph(
+    platform: Platform,
+    stages: Vec<Planned>,
+    warnings: Vec<Diagnostic>,
+    options: &BuildOptions,
+    source: &Arc<SourceFile>,
+) -> Graph {
+    let mut stages: Vec<Stage> = stages
+        .into_iter()
+        .map(|Planned { stage, platform: of, .. }| Stage {
+            platform: of,
+            built_for: vec![platform.clone()],
+            ..stage
+        })
+        .collect();
+    let last = StageId(stages.len().saturating_sub(1));
+    if let Some(target) = stages.last_mut() {
+        target.config.config.labels.extend(options.labels.clone());
+    }
+    let targets = vec![GraphTarget { platform, stage: last }];
+    Graph { targets, stages, source: Arc::clone(source), warnings }
 }
 
 /// An error at a place; boxed since it is large and rare.
@@ -124,7 +156,7 @@ impl<'a> Planner<'a> {
         dockerfile: &'a Dockerfile,
         options: &'a BuildOptions,
         bases: Option<&'a dyn Bases>,
-        warnings: Vec<Diagnostic>,
+        platform: Platform,
     ) -> Self {
         let instructions = &dockerfile.instructions;
         let is_from = |instruction: &Instruction| matches!(instruction.kind, Kind::From { .. });
@@ -145,7 +177,6 @@ impl<'a> Planner<'a> {
             }
         }
         let first = starts.first().copied().unwrap_or(instructions.len());
-        let host = Platform::host();
         Self {
             options,
             bases,
@@ -153,8 +184,8 @@ impl<'a> Planner<'a> {
             file_stages,
             global_args: &instructions[..first],
             globals: Variables::default(),
-            platform: options.platform.clone().unwrap_or_else(|| host.clone()),
-            host,
+            platform,
+            host: Platform::host(),
             epoch: options.epoch,
             stages: Vec::new(),
             by_file_stage: BTreeMap::new(),
@@ -162,7 +193,7 @@ impl<'a> Planner<'a> {
             used_args: BTreeSet::new(),
             declared_args: declared_args(instructions),
             known_bases: BTreeMap::new(),
-            warnings,
+            warnings: Vec::new(),
         }
     }
 
@@ -280,14 +311,14 @@ impl<'a> Planner<'a> {
     }
 
     /// The same for an image that a further context is.
-    fn plan_found(&mut self, name: &str, image: &Image, span: Span) -> PlanResult<StageId> {
+    fn plan_found(&mut self, name: &str, images: &[Image], span: Span) -> PlanResult<StageId> {
         let key = format!("context {name}");
         if let Some(id) = self.by_image.get(&key) {
             return Ok(*id);
         }
         let platform = self.platform.clone();
         let place = Place { span, trigger: None };
-        let planned = stage::begin_from_found(self, name, image, &platform, place)?;
+        let planned = stage::begin_from_found(self, name, images, &platform, place)?;
         let id = StageId(self.stages.len());
         self.stages.push(planned);
         self.by_image.insert(key, id);
@@ -317,6 +348,19 @@ impl<'a> Planner<'a> {
             Some(index) => Ok(index),
             None => error(format!("there is no stage `{stage}` for `target:{stage}`"), span),
         }
+    }
+
+    /// Refuses to run programs that this machine cannot execute.
+    fn check_can_run(&self, platform: &Platform, span: Span) -> PlanResult<()> {
+        let refused = match self.bases {
+            Some(bases) => bases.can_execute(platform),
+            None => Ok(()),
+        };
+        let Err(cause) = refused else { return Ok(()) };
+        let mut diagnostic = Diagnostic::error(cause.message.clone()).at(span);
+        diagnostic.notes.extend(crate::diagnose::causes(&cause));
+        diagnostic.hint = cause.hint;
+        Err(Box::new(diagnostic))
     }
 
     fn warn_of_unused_args(&mut self) {

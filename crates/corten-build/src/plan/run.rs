@@ -38,7 +38,7 @@ pub(super) fn plan_run(
         let hint = "steps of a build have no devices";
         return unsupported("`RUN --device`", device.span, hint);
     }
-    dispatcher.check_can_run(planned, each.span)?;
+    dispatcher.planner.check_can_run(&planned.platform, each.span)?;
     let (args, script) = command(planned, each, run)?;
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);

@@ -26,6 +26,7 @@ pub(super) fn plan_stage(planner: &mut Planner<'_>, index: usize) -> PlanResult<
         let hint = "declare the argument before the first `FROM` and give it a value";
         return Err(Box::new(Diagnostic::error(message).at(image.span).with_hint(hint)));
     }
+    check_runs(planner, index, &base_name, platform.as_ref())?;
     let override_of_stage = planner.file_stages[index].name.and_then(|n| planner.named_context(n));
     let mut planned = match override_of_stage {
         Some((context_name, context)) => {
@@ -58,6 +59,38 @@ pub(super) fn plan_stage(planner: &mut Planner<'_>, index: usize) -> PlanResult<
     planned.triggers.clone_from(&planned.config.image.config.on_build);
     planned.stage.config = planned.config.image.clone();
     Ok(planned)
+}
+
+/// Refuses programs that cannot be executed here before the base image is made or anything is run.
+fn check_runs(
+    planner: &Planner<'_>,
+    index: usize,
+    base_name: &str,
+    platform: Option<&Platform>,
+) -> PlanResult<()> {
+    let is_run = |instruction: &&Instruction| matches!(instruction.kind, Kind::Run(_));
+    let Some(run) = planner.file_stages[index].instructions.iter().find(is_run) else {
+        return Ok(());
+    };
+    let span = run.span;
+    let platform = match (platform, planner.stage_by_name(base_name, index)) {
+        (Some(platform), _) => platform.clone(),
+        (None, Some(parent)) => continued_platform(planner, parent)?,
+        (None, None) => planner.platform.clone(),
+    };
+    planner.check_can_run(&platform, span)
+}
+
+/// The platform of a stage that another one continues.
+fn continued_platform(planner: &Planner<'_>, index: usize) -> PlanResult<Platform> {
+    if let Some(platform) = stage_platform(planner, index)? {
+        return Ok(platform);
+    }
+    let base_name = planner.expand_global(planner.file_stages[index].image)?;
+    match planner.stage_by_name(&base_name, index) {
+        Some(parent) => continued_platform(planner, parent),
+        None => Ok(planner.platform.clone()),
+    }
 }
 
 fn stage_platform(planner: &Planner<'_>, index: usize) -> PlanResult<Option<Platform>> {
@@ -142,7 +175,7 @@ fn begin_from_context(
         NamedContext::Image(reference) => {
             begin_from_image(planner, &reference.to_string(), &wanted, place)
         }
-        NamedContext::Found(image) => begin_from_found(planner, name, image, &wanted, place),
+        NamedContext::Found(images) => begin_from_found(planner, name, images, &wanted, place),
     }
 }
 
@@ -215,10 +248,14 @@ pub(super) fn begin_from_image(
 pub(super) fn begin_from_found(
     planner: &mut Planner<'_>,
     name: &str,
-    image: &Image,
+    images: &[Image],
     platform: &Platform,
     place: Place,
 ) -> PlanResult<Planned> {
+    let fits = |image: &&Image| platform.accepts(&image.config.platform());
+    let Some(image) = images.iter().find(fits).or(images.first()) else {
+        return error(format!("the context `{name}` has no image"), place.span);
+    };
     match name.parse() {
         Ok(reference) => begin_with(planner, &reference, image.clone(), platform, place),
         Err(cause) => {
@@ -266,7 +303,7 @@ fn check_platform(
     }
     let name = reference.familiar();
     let message = format!("the image `{name}` is for `{found}` and not for `{wanted}`");
-    if planner.options.platform.is_some() || wanted != planner.host.normalised() {
+    if !planner.options.platforms.is_empty() || wanted != planner.host.normalised() {
         let hint = format!("load or build `{name}` for `{wanted}`, or leave the platform out");
         return Err(Box::new(Diagnostic::error(message).at(span).with_hint(hint)));
     }
@@ -298,6 +335,8 @@ fn planned(
     }
     let stage = Stage {
         name: String::new(),
+        platform: platform.clone(),
+        built_for: Vec::new(),
         base,
         steps: Vec::new(),
         epoch,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use corten_diag::Diagnostic;
 use corten_oci::digest::Digest;
 use corten_record::{Fetched, Kind};
+use corten_store::Image;
 
 use crate::error::{BuildError, Diagnosed};
 use crate::graph::{Base, Graph};
@@ -152,29 +153,33 @@ fn place_of(
 /// The images of a graph.
 pub(crate) fn bases(graph: &Graph) -> Vec<BaseMaterial> {
     let bases = graph.stages.iter().filter_map(|stage| match &stage.base {
-        Base::Image { reference, image: Some(image) } => {
-            let (os, architecture) = (&image.config.os, &image.config.architecture);
-            Some(BaseMaterial {
-                reference: reference.to_string(),
-                platform: format!("{os}/{architecture}"),
-                digest: image.id.0,
-            })
-        }
+        Base::Image { reference, image: Some(image) } => Some(BaseMaterial {
+            reference: reference.to_string(),
+            platform: base_platform(image),
+            digest: image.id.0,
+        }),
         _ => None,
     });
     bases.collect()
 }
 
+/// The platform of a base as a lock has it.
+fn base_platform(image: &Image) -> String {
+    format!("{}/{}", image.config.os, image.config.architecture)
+}
+
 /// Refuses images that a lock does not have, at the place where they are named.
 pub(crate) fn check_bases(graph: &Graph, lock: &Lock) -> Result<(), BuildError> {
-    let wanted: BTreeMap<&str, &BaseMaterial> =
-        lock.materials.bases.iter().map(|base| (base.reference.as_str(), base)).collect();
+    // A name may stand for an image of each platform.
+    let of = |base: &BaseMaterial| (base.reference.clone(), base.platform.clone());
+    let wanted: BTreeMap<(String, String), &BaseMaterial> =
+        lock.materials.bases.iter().map(|base| (of(base), base)).collect();
     let mut failures = Vec::new();
     for stage in &graph.stages {
         let Base::Image { reference, image: Some(image) } = &stage.base else { continue };
-        let name = reference.to_string();
         let found = image.id.0;
-        let diagnostic = match wanted.get(name.as_str()) {
+        let key = (reference.to_string(), base_platform(image));
+        let diagnostic = match wanted.get(&key) {
             Some(locked) if locked.digest == found => continue,
             Some(locked) => Diagnostic::error(format!(
                 "the base image `{}` is not the one that `{}` has",
@@ -195,7 +200,7 @@ pub(crate) fn check_bases(graph: &Graph, lock: &Lock) -> Result<(), BuildError> 
         };
         failures.push(crate::diagnose::in_place(diagnostic.at(stage.place.span), &stage.place));
     }
-    let platform = graph.platform.to_string();
+    let platform = graph.platforms();
     if platform != lock.materials.platform {
         failures.push(
             Diagnostic::error(format!(

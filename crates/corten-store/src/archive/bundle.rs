@@ -1,11 +1,11 @@
-//! An image that need not be in the store, as files: its layers are, and may be compressed.
+//! Images that need not be in the store, as files: their layers are, and may be compressed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use corten_oci::digest::{Digest, HashingWriter};
+use corten_oci::digest::{DiffId, Digest, HashingWriter};
 use corten_oci::image::{Descriptor, Index, Manifest, media_type};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
@@ -59,25 +59,43 @@ pub enum Form {
     Docker,
 }
 
-/// An image to be written.
+/// What is to be written: the image of one platform, or those of several in an index.
 #[derive(Debug, Clone)]
 pub struct Bundle {
-    /// The kind of archive.
+    /// The kind of archive; Docker's has no index.
     pub form: Form,
+    /// The images. Without an index only the first one counts.
+    pub images: Vec<BundleImage>,
+    /// The index, if there is one.
+    pub index: Option<BundleIndex>,
+    /// The names in the archive.
+    pub references: Vec<Reference>,
+    /// How layers are compressed.
+    pub compression: Compression,
+}
+
+/// An image to be written.
+#[derive(Debug, Clone)]
+pub struct BundleImage {
     /// The bytes of the configuration, whose digest is the image's ID.
     pub config: Vec<u8>,
     /// The layers, the bottom first.
     pub layers: Vec<Layer>,
     /// What the image is for.
     pub platform: Platform,
-    /// Its names in the archive.
-    pub references: Vec<Reference>,
     /// The annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the manifest's descriptor.
     pub descriptor_annotations: BTreeMap<String, String>,
-    /// How layers are compressed.
-    pub compression: Compression,
+}
+
+/// An index to be written.
+#[derive(Debug, Clone, Default)]
+pub struct BundleIndex {
+    /// The annotations of the index.
+    pub annotations: BTreeMap<String, String>,
+    /// The annotations of its descriptor.
+    pub descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// An archive that is ready to be written.
@@ -93,6 +111,7 @@ pub struct Prepared<'a> {
 }
 
 /// A layer as it lies in the archive.
+#[derive(Clone)]
 struct Packed {
     digest: Digest,
     size: u64,
@@ -106,24 +125,28 @@ pub fn prepare<'a>(store: &'a Store, bundle: &Bundle) -> Result<Prepared<'a>, St
             Compression::Uncompressed => None,
             Compression::Gzip { .. } | Compression::Zstd { .. } => Some(store.stage()?),
         };
-        let packed: Result<Vec<Packed>, StoreError> = bundle
-            .layers
-            .par_iter()
-            .enumerate()
-            .map(|(index, layer)| match &spool {
-                None => Ok(plain(layer)),
+        // Platforms may share layers.
+        let layers: BTreeMap<DiffId, &Layer> = bundle
+            .images
+            .iter()
+            .flat_map(|image| &image.layers)
+            .map(|layer| (layer.diff_id, layer))
+            .collect();
+        let packed: Result<BTreeMap<DiffId, Packed>, StoreError> = layers
+            .into_par_iter()
+            .map(|(diff_id, layer)| match &spool {
+                None => Ok((diff_id, plain(layer))),
                 Some(spool) => {
-                    let path = spool.work().join(index.to_string());
-                    compress(store, layer, bundle.compression, &path)
+                    let path = spool.work().join(diff_id.hex());
+                    Ok((diff_id, compress(store, layer, bundle.compression, &path)?))
                 }
             })
             .collect();
-        let (descriptor, manifest, mut files) = documents(bundle, packed?);
+        let (descriptor, mut files) = documents(bundle, &packed?)?;
         let entries = entries(bundle, &descriptor);
         if bundle.form == Form::Docker {
             files = docker_files(bundle);
         } else {
-            files.insert(blob_path(&descriptor.digest), Content::Bytes(manifest));
             let layout = OciLayout { image_layout_version: "1.0.0".to_owned() };
             files.insert(OCI_LAYOUT.to_owned(), Content::Bytes(json::canonical(&layout)));
         }
@@ -132,7 +155,7 @@ pub fn prepare<'a>(store: &'a Store, bundle: &Bundle) -> Result<Prepared<'a>, St
 }
 
 impl Prepared<'_> {
-    /// Returns the descriptor of the manifest.
+    /// Returns the descriptor of the manifest or of the index.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
@@ -262,11 +285,46 @@ fn located(error: StoreError, path: &Path) -> StoreError {
     }
 }
 
-/// The descriptor of the manifest, the manifest, and the blobs that it names.
+/// The descriptor of the manifest or of the index, and the blobs below it.
 fn documents(
     bundle: &Bundle,
-    packed: Vec<Packed>,
-) -> (Descriptor, Vec<u8>, BTreeMap<String, Content>) {
+    packed: &BTreeMap<DiffId, Packed>,
+) -> Result<(Descriptor, BTreeMap<String, Content>), StoreError> {
+    let mut files = BTreeMap::new();
+    let mut manifests = Vec::new();
+    for image in &bundle.images {
+        manifests.push(image_documents(bundle, image, packed, &mut files));
+    }
+    let Some(notes) = &bundle.index else {
+        let reason = "there is nothing to write".to_owned();
+        let first = manifests.into_iter().next().ok_or(StoreError::Archive { reason })?;
+        return Ok((first, files));
+    };
+    let media_type = match bundle.form {
+        Form::OciWithDockerTypes => media_type::DOCKER_INDEX,
+        Form::Oci | Form::Docker => media_type::INDEX,
+    };
+    let index = Index {
+        media_type: Some(media_type.to_owned()),
+        annotations: notes.annotations.clone(),
+        ..Index::new(manifests)
+    };
+    let index = json::canonical(&index);
+    let descriptor = Descriptor {
+        annotations: notes.descriptor_annotations.clone(),
+        ..Descriptor::new(media_type, Digest::of(&index), index.len() as u64)
+    };
+    files.insert(blob_path(&descriptor.digest), Content::Bytes(index));
+    Ok((descriptor, files))
+}
+
+/// The descriptor of an image's manifest; the manifest and the blobs that it names become files.
+fn image_documents(
+    bundle: &Bundle,
+    image: &BundleImage,
+    packed: &BTreeMap<DiffId, Packed>,
+    files: &mut BTreeMap<String, Content>,
+) -> Descriptor {
     let is_docker = bundle.form == Form::OciWithDockerTypes;
     let layer_type = match (bundle.compression, is_docker) {
         (Compression::Uncompressed, false) => media_type::LAYER,
@@ -275,33 +333,35 @@ fn documents(
         (Compression::Gzip { .. }, true) => media_type::DOCKER_LAYER_GZIP,
         (Compression::Zstd { .. }, _) => media_type::LAYER_ZSTD,
     };
-    let config = Digest::of(&bundle.config);
-    let mut files = BTreeMap::new();
-    files.insert(blob_path(&config), Content::Bytes(bundle.config.clone()));
+    let config = Digest::of(&image.config);
+    files.insert(blob_path(&config), Content::Bytes(image.config.clone()));
     let mut layers = Vec::new();
-    for Packed { digest, size, content } in packed {
-        layers.push(Descriptor::new(layer_type, digest, size));
-        files.insert(blob_path(&digest), content);
+    for Packed { digest, size, content } in
+        image.layers.iter().filter_map(|layer| packed.get(&layer.diff_id))
+    {
+        layers.push(Descriptor::new(layer_type, *digest, *size));
+        files.insert(blob_path(digest), content.clone());
     }
     let (config_type, manifest_type) = if is_docker {
         (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST)
     } else {
         (media_type::CONFIG, media_type::MANIFEST)
     };
-    let config = Descriptor::new(config_type, config, bundle.config.len() as u64);
+    let config = Descriptor::new(config_type, config, image.config.len() as u64);
     let manifest = Manifest {
         media_type: Some(manifest_type.to_owned()),
-        annotations: bundle.annotations.clone(),
+        annotations: image.annotations.clone(),
         ..Manifest::new(config, layers)
     };
     let manifest = json::canonical(&manifest);
     let digest = Digest::of(&manifest);
     let descriptor = Descriptor {
-        annotations: bundle.descriptor_annotations.clone(),
-        platform: Some(bundle.platform.clone()),
+        annotations: image.descriptor_annotations.clone(),
+        platform: Some(image.platform.clone()),
         ..Descriptor::new(manifest_type, digest, manifest.len() as u64)
     };
-    (descriptor, manifest, files)
+    files.insert(blob_path(&digest), Content::Bytes(manifest));
+    descriptor
 }
 
 fn entries(bundle: &Bundle, descriptor: &Descriptor) -> Vec<Descriptor> {
@@ -321,16 +381,19 @@ fn entries(bundle: &Bundle, descriptor: &Descriptor) -> Vec<Descriptor> {
 
 fn docker_files(bundle: &Bundle) -> BTreeMap<String, Content> {
     let mut files = BTreeMap::new();
-    let config = format!("{}.json", Digest::of(&bundle.config).hex());
-    files.insert(config.clone(), Content::Bytes(bundle.config.clone()));
-    let mut layers = Vec::new();
-    for layer in &bundle.layers {
-        let name = format!("{}.tar", layer.diff_id.hex());
-        files.insert(name.clone(), Content::Layer(layer.clone()));
-        layers.push(name);
+    let mut list = Vec::new();
+    if let Some(image) = bundle.images.first() {
+        let config = format!("{}.json", Digest::of(&image.config).hex());
+        files.insert(config.clone(), Content::Bytes(image.config.clone()));
+        let mut layers = Vec::new();
+        for layer in &image.layers {
+            let name = format!("{}.tar", layer.diff_id.hex());
+            files.insert(name.clone(), Content::Layer(layer.clone()));
+            layers.push(name);
+        }
+        let repo_tags = Some(save::repo_tags(&bundle.references));
+        list.push(DockerImage { config, repo_tags, layers: Some(layers) });
     }
-    let repo_tags = Some(save::repo_tags(&bundle.references));
-    let list = [DockerImage { config, repo_tags, layers: Some(layers) }];
     files.insert(DOCKER_MANIFEST.to_owned(), Content::Bytes(json::canonical(&list)));
     files
 }

@@ -1,7 +1,7 @@
 //! How images are read.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -21,11 +21,16 @@ use super::{
 };
 use crate::error::StoreError;
 use crate::images::Image;
+use crate::indexes::NewMember;
 use crate::layer::Layer;
+use crate::refs::{Found, TagTarget};
 use crate::store::{Inner, Store};
 
 /// Indexes in indexes: one for the layout and one per image that has several platforms.
 const INDEX_DEPTH_MAX: u32 = 4;
+
+/// Images of one index: there are some thirty platforms.
+const IMAGES_MAX: usize = 256;
 
 /// What small streams may grow to whatever the ratio says: gzip's header alone has 18 bytes.
 const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
@@ -37,8 +42,8 @@ const DOCUMENTS_BYTES_MAX: u64 = 256 << 20;
 /// What to take from an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Which image of an index.
-    pub platform: Platform,
+    /// Which image of an index; all of them when absent.
+    pub platform: Option<Platform>,
     /// The most bytes that the archive may have, uncompressed.
     pub limit_bytes: u64,
 }
@@ -46,15 +51,20 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Takes images for a platform, with the largest archive that images could need.
     pub fn new(platform: Platform) -> Self {
-        Self { platform, limit_bytes: limits::LAYER_BYTES_MAX }
+        Self { platform: Some(platform), limit_bytes: limits::LAYER_BYTES_MAX }
+    }
+
+    /// Takes everything.
+    pub fn all() -> Self {
+        Self { platform: None, limit_bytes: limits::LAYER_BYTES_MAX }
     }
 }
 
-/// An image that was loaded.
+/// An image or an index that was loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The image.
-    pub image: Image,
+    /// What was loaded.
+    pub content: Found,
     /// The names that the archive gave it, and that it now has.
     pub references: Vec<Reference>,
 }
@@ -141,6 +151,15 @@ struct Pending {
     /// The files of the layers, with the digest that they must have, if it is known.
     layers: Vec<(String, Option<Digest>)>,
     annotations: BTreeMap<String, String>,
+    /// The annotations of its entry in an index.
+    entry: BTreeMap<String, String>,
+}
+
+/// What one entry of the archive stands for: an image, or those of several platforms.
+struct Group {
+    images: Vec<Pending>,
+    /// The annotations of the index.
+    annotations: BTreeMap<String, String>,
     references: Vec<Reference>,
 }
 
@@ -150,7 +169,7 @@ impl<'a> Loader<'a> {
     }
 
     fn all(&self) -> Result<Vec<Loaded>, StoreError> {
-        let pending = if self.files.open(OCI_LAYOUT)?.is_some() {
+        let groups = if self.files.open(OCI_LAYOUT)?.is_some() {
             self.oci()?
         } else if self.files.open(DOCKER_MANIFEST)?.is_some() {
             self.docker()?
@@ -159,14 +178,35 @@ impl<'a> Loader<'a> {
             return Err(StoreError::Archive { reason });
         };
         let mut loaded = Vec::new();
-        for pending in pending {
-            loaded.push(self.image(pending)?);
+        for group in groups {
+            loaded.push(self.group(group)?);
         }
         Ok(loaded)
     }
 
-    /// Stores an image: first all layers, then the image, then its names.
-    fn image(&self, pending: Pending) -> Result<Loaded, StoreError> {
+    /// Stores the images, then their index if there are several, then the names.
+    fn group(&self, group: Group) -> Result<Loaded, StoreError> {
+        let mut members = Vec::new();
+        for pending in &group.images {
+            let image = self.image(pending)?;
+            members.push(NewMember { image, annotations: pending.entry.clone() });
+        }
+        let content = match members.as_slice() {
+            [only] => Found::Image(Box::new(only.image.clone())),
+            _ => Found::Index(self.store.put_index(&members, &group.annotations)?),
+        };
+        let target = match &content {
+            Found::Image(image) => TagTarget::Image(image.id),
+            Found::Index(index) => TagTarget::Index(index.digest),
+        };
+        for reference in &group.references {
+            self.store.tag(reference, target)?;
+        }
+        Ok(Loaded { content, references: group.references })
+    }
+
+    /// Stores an image: first all layers, then the image.
+    fn image(&self, pending: &Pending) -> Result<Image, StoreError> {
         let diff_ids = &pending.parsed.rootfs.diff_ids;
         if diff_ids.len() != pending.layers.len() {
             let (config, layers) = (diff_ids.len(), pending.layers.len());
@@ -179,11 +219,7 @@ impl<'a> Loader<'a> {
         for (diff_id, (name, digest)) in diff_ids.iter().zip(&pending.layers) {
             layers.push(self.layer(diff_id, name, *digest)?);
         }
-        let image = self.store.put_image_bytes(&pending.config, &layers, &pending.annotations)?;
-        for reference in &pending.references {
-            self.store.tag(reference, &image.id)?;
-        }
-        Ok(Loaded { image, references: pending.references })
+        self.store.put_image_bytes(&pending.config, &layers, &pending.annotations)
     }
 
     fn layer(
@@ -224,7 +260,7 @@ impl<'a> Loader<'a> {
         self.files.open(name)?.ok_or_else(missing)
     }
 
-    fn oci(&self) -> Result<Vec<Pending>, StoreError> {
+    fn oci(&self) -> Result<Vec<Group>, StoreError> {
         let layout = self.document(OCI_LAYOUT, limits::CONFIG_BYTES_MAX)?;
         let layout: OciLayout = serde_json::from_slice(&layout).map_err(|source| {
             StoreError::ArchiveDocument { name: OCI_LAYOUT.to_owned(), source }
@@ -235,53 +271,110 @@ impl<'a> Loader<'a> {
         }
         let index = self.document(OCI_INDEX, limits::MANIFEST_BYTES_MAX)?;
         let index = Index::parse(&index).map_err(|source| invalid(OCI_INDEX, source))?;
-        let mut images: BTreeMap<Digest, Pending> = BTreeMap::new();
+        let mut groups: BTreeMap<Digest, Group> = BTreeMap::new();
         let mut skipped = false;
         for descriptor in &index.manifests {
-            let references = names(&descriptor.annotations);
-            match self.manifest(descriptor, 0)? {
-                Some((digest, mut pending)) => {
-                    pending.references = references;
-                    // An image is listed once for each of its names.
-                    match images.get_mut(&digest) {
-                        Some(image) => image.references.append(&mut pending.references),
-                        None => {
-                            images.insert(digest, pending);
-                        }
-                    }
-                }
-                None => skipped = true,
+            let mut references = names(&descriptor.annotations);
+            // An image is listed once for each of its names.
+            if let Some(group) = groups.get_mut(&descriptor.digest) {
+                group.references.append(&mut references);
+                continue;
+            }
+            let (images, annotations) = self.images(descriptor)?;
+            if images.is_empty() {
+                skipped = true;
+            } else {
+                groups.insert(descriptor.digest, Group { images, annotations, references });
             }
         }
-        if images.is_empty() && skipped {
-            let platform = self.options.platform.to_string();
-            return Err(StoreError::ArchivePlatform { platform });
+        if groups.is_empty() && skipped {
+            return Err(self.no_platform());
         }
-        Ok(images.into_values().collect())
+        Ok(groups.into_values().collect())
+    }
+
+    fn no_platform(&self) -> StoreError {
+        let platform = self.options.platform.as_ref();
+        let platform = platform.map_or_else(|| "any platform".to_owned(), ToString::to_string);
+        StoreError::ArchivePlatform { platform }
+    }
+
+    /// The images that an entry of the archive leads to, and the annotations of their index.
+    fn images(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<(Vec<Pending>, BTreeMap<String, String>), StoreError> {
+        if let Some(platform) = &self.options.platform {
+            let image = self.manifest(descriptor, platform, 0)?;
+            return Ok((image.into_iter().collect(), BTreeMap::new()));
+        }
+        let mut images = Vec::new();
+        let annotations = self.every(descriptor, &mut images, 0)?;
+        // The same image for two platforms is one.
+        let mut seen = BTreeSet::new();
+        images.retain(|image| seen.insert(Digest::of(&image.config)));
+        Ok((images, annotations))
+    }
+
+    /// Collects all images below a descriptor; returns the annotations of its index.
+    fn every(
+        &self,
+        descriptor: &Descriptor,
+        images: &mut Vec<Pending>,
+        depth: u32,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        if depth > INDEX_DEPTH_MAX {
+            return Err(StoreError::Archive { reason: "its indexes are too deep".to_owned() });
+        }
+        if images.len() > IMAGES_MAX {
+            let reason = "an index has too many images".to_owned();
+            return Err(StoreError::Archive { reason });
+        }
+        if !media_type::is_index(&descriptor.media_type) {
+            images.extend(self.one_manifest(descriptor)?);
+            return Ok(BTreeMap::new());
+        }
+        let index = self.index(descriptor)?;
+        for entry in &index.manifests {
+            // Docker saves the whole index with the images that it happens to have.
+            if self.files.open(&blob_path(&entry.digest))?.is_some() {
+                self.every(entry, images, depth + 1)?;
+            }
+        }
+        Ok(index.annotations)
+    }
+
+    fn index(&self, descriptor: &Descriptor) -> Result<Index, StoreError> {
+        let bytes = self.blob(&descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
+        Index::parse(&bytes).map_err(|source| invalid(&descriptor.digest.to_string(), source))
     }
 
     /// Goes from a descriptor to the manifest for the platform; `None` if there is none for it.
     fn manifest(
         &self,
         descriptor: &Descriptor,
+        platform: &Platform,
         depth: u32,
-    ) -> Result<Option<(Digest, Pending)>, StoreError> {
+    ) -> Result<Option<Pending>, StoreError> {
         if depth > INDEX_DEPTH_MAX {
             return Err(StoreError::Archive { reason: "its indexes are too deep".to_owned() });
         }
         if media_type::is_index(&descriptor.media_type) {
-            let bytes = self.blob(&descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
-            let name = descriptor.digest.to_string();
-            let index = Index::parse(&bytes).map_err(|source| invalid(&name, source))?;
-            return match index.select(&self.options.platform) {
-                Some(selected) => self.manifest(selected, depth + 1),
+            let index = self.index(descriptor)?;
+            return match index.select(platform) {
+                Some(selected) => self.manifest(selected, platform, depth + 1),
                 // An index of one image may leave its platform to the configuration.
                 None => match index.manifests.as_slice() {
-                    [only] if only.platform.is_none() => self.manifest(only, depth + 1),
+                    [only] if only.platform.is_none() => self.manifest(only, platform, depth + 1),
                     _ => Ok(None),
                 },
             };
         }
+        self.one_manifest(descriptor)
+    }
+
+    /// Reads the manifest of an image; `None` if it is something else.
+    fn one_manifest(&self, descriptor: &Descriptor) -> Result<Option<Pending>, StoreError> {
         if !media_type::is_manifest(&descriptor.media_type) || is_attestation(descriptor) {
             return Ok(None);
         }
@@ -301,9 +394,8 @@ impl<'a> Loader<'a> {
         let layers = manifest.layers.iter();
         let layers = layers.map(|l| (blob_path(&l.digest), Some(l.digest))).collect();
         let annotations = manifest.annotations;
-        let references = Vec::new();
-        let pending = Pending { config, parsed, layers, annotations, references };
-        Ok(Some((descriptor.digest, pending)))
+        let entry = descriptor.annotations.clone();
+        Ok(Some(Pending { config, parsed, layers, annotations, entry }))
     }
 
     fn one(&self, chosen: Option<&str>) -> Result<Image, StoreError> {
@@ -321,19 +413,16 @@ impl<'a> Loader<'a> {
                 return Err(StoreError::Archive { reason: format!("it has no image `{wanted}`") });
             }
         };
-        let Some((_, pending)) = self.manifest(found, 0)? else {
-            let platform = self.options.platform.to_string();
-            return Err(StoreError::ArchivePlatform { platform });
-        };
-        Ok(self.image(pending)?.image)
+        let (images, _) = self.images(found)?;
+        self.image(images.first().ok_or_else(|| self.no_platform())?)
     }
 
-    fn docker(&self) -> Result<Vec<Pending>, StoreError> {
+    fn docker(&self) -> Result<Vec<Group>, StoreError> {
         let bytes = self.document(DOCKER_MANIFEST, limits::MANIFEST_BYTES_MAX)?;
         let list: Vec<DockerImage> = serde_json::from_slice(&bytes).map_err(|source| {
             StoreError::ArchiveDocument { name: DOCKER_MANIFEST.to_owned(), source }
         })?;
-        let mut images = Vec::new();
+        let mut groups = Vec::new();
         for DockerImage { config: name, repo_tags, layers } in list {
             let config = self.document(&name, limits::CONFIG_BYTES_MAX)?;
             let parsed = ImageConfig::parse(&config).map_err(|source| invalid(&name, source))?;
@@ -341,9 +430,11 @@ impl<'a> Loader<'a> {
             let tags = repo_tags.unwrap_or_default();
             let references = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
             let annotations = BTreeMap::new();
-            images.push(Pending { config, parsed, layers, annotations, references });
+            let entry = BTreeMap::new();
+            let images = vec![Pending { config, parsed, layers, annotations, entry }];
+            groups.push(Group { images, annotations: BTreeMap::new(), references });
         }
-        Ok(images)
+        Ok(groups)
     }
 
     fn document(&self, name: &str, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {

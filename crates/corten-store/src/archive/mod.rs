@@ -10,7 +10,7 @@ mod files;
 mod load;
 mod save;
 
-pub use bundle::{Bundle, Compression, Form, Prepared, prepare};
+pub use bundle::{Bundle, BundleImage, BundleIndex, Compression, Form, Prepared, prepare};
 pub use files::decompress;
 pub use load::{LoadOptions, Loaded, load, load_directory, load_one};
 pub use save::{Named, save_docker, save_oci};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use corten_oci::digest::Digest;
 use corten_oci::image::{Descriptor, Index, media_type};
+use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_oci::tar::{EntryKind, Writer};
 use corten_oci::tree::{Meta, TreePath};
@@ -19,18 +20,20 @@ use super::{
 use crate::error::StoreError;
 use crate::images::Image;
 use crate::layer::Layer;
+use crate::refs::Found;
 use crate::store::Store;
 
-/// An image and the names that it has in an archive.
+/// An image or an index and the names that it has in an archive.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// The image.
-    pub image: Image,
+    /// What is saved.
+    pub content: Found,
     /// Its names; without any, it can be loaded by its id.
     pub references: Vec<Reference>,
 }
 
 /// What a file in the archive has in it.
+#[derive(Clone)]
 pub(super) enum Content {
     Bytes(Vec<u8>),
     Layer(Layer),
@@ -45,17 +48,21 @@ pub(super) enum Content {
 pub fn save_oci(store: &Store, images: &[Named], out: &mut dyn Write) -> Result<(), StoreError> {
     let mut files = BTreeMap::new();
     let mut manifests = Vec::new();
-    for Named { image, references } in images {
-        let config = blob(store, image, &image.id.0)?;
-        let manifest = blob(store, image, &image.manifest)?;
-        let mut descriptor =
-            Descriptor::new(media_type::MANIFEST, image.manifest, manifest.len() as u64);
-        descriptor.platform = Some(image.config.platform());
-        files.insert(blob_path(&image.id.0), Content::Bytes(config));
-        files.insert(blob_path(&image.manifest), Content::Bytes(manifest));
-        for layer in &image.layers {
-            files.insert(blob_path(&layer.diff_id.0), Content::Layer(layer.clone()));
-        }
+    for Named { content, references } in images {
+        let descriptor = match content {
+            Found::Image(image) => add_image(store, image, &mut files)?,
+            Found::Index(index) => {
+                for member in &index.members {
+                    let image = store.run(|inner| inner.member_image(member))?;
+                    add_image(store, &image, &mut files)?;
+                }
+                let limit = limits::MANIFEST_BYTES_MAX;
+                let missing = || StoreError::IndexMissing(index.digest);
+                let bytes = store.read_blob(&index.digest, limit)?.ok_or_else(missing)?;
+                files.insert(blob_path(&index.digest), Content::Bytes(bytes));
+                index.descriptor()
+            }
+        };
         for reference in references {
             let tag = reference.tag().unwrap_or_default().to_owned();
             let annotations = BTreeMap::from([
@@ -75,12 +82,40 @@ pub fn save_oci(store: &Store, images: &[Named], out: &mut dyn Write) -> Result<
     write(store, &files, out)
 }
 
+/// Adds the blobs of an image and returns the descriptor of its manifest.
+fn add_image(
+    store: &Store,
+    image: &Image,
+    files: &mut BTreeMap<String, Content>,
+) -> Result<Descriptor, StoreError> {
+    let config = blob(store, image, &image.id.0)?;
+    let manifest = blob(store, image, &image.manifest)?;
+    let mut descriptor =
+        Descriptor::new(media_type::MANIFEST, image.manifest, manifest.len() as u64);
+    descriptor.platform = Some(image.config.platform());
+    files.insert(blob_path(&image.id.0), Content::Bytes(config));
+    files.insert(blob_path(&image.manifest), Content::Bytes(manifest));
+    for layer in &image.layers {
+        files.insert(blob_path(&layer.diff_id.0), Content::Layer(layer.clone()));
+    }
+    Ok(descriptor)
+}
+
 /// Writes images in the form that `docker save` had before it had OCI layouts, and that everything
-/// can read.
-pub fn save_docker(store: &Store, images: &[Named], out: &mut dyn Write) -> Result<(), StoreError> {
+/// can read. It has no indexes: of each, the image of one platform is written.
+pub fn save_docker(
+    store: &Store,
+    images: &[Named],
+    platform: &Platform,
+    out: &mut dyn Write,
+) -> Result<(), StoreError> {
     let mut files = BTreeMap::new();
     let mut list = Vec::new();
-    for Named { image, references } in images {
+    for Named { content, references } in images {
+        let image = &match content {
+            Found::Image(image) => image.as_ref().clone(),
+            Found::Index(index) => store.index_image(index, platform)?,
+        };
         let config = format!("{}.json", image.id.hex());
         files.insert(config.clone(), Content::Bytes(blob(store, image, &image.id.0)?));
         let mut layers = Vec::new();

@@ -157,7 +157,11 @@ fn a_power_failure_takes_a_layer_as_a_whole_and_what_is_built_again_is_complete(
         assert!(matches!(error, StoreError::ImageIncomplete { .. }), "{number}: {error:?}");
         assert!(error.hint().is_some());
         let name = "app".parse().unwrap();
-        assert_eq!(store.tagged(&name).unwrap(), Some(first.id), "{number}: the name is there");
+        assert_eq!(
+            store.tagged(&name).unwrap(),
+            Some(first.id.into()),
+            "{number}: the name is there"
+        );
         build(&store, "1").unwrap();
         assert_eq!(store.resolve("app").unwrap().unwrap().layers, first.layers, "{number}");
         let report = store.fsck(Repair::No).unwrap();

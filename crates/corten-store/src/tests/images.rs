@@ -55,8 +55,8 @@ fn a_name_moves_and_the_image_that_had_it_is_told() {
     let name = reference("app");
     assert_eq!(store.tag(&name, &one.id).unwrap(), None);
     assert_eq!(store.tag(&name, &one.id).unwrap(), None);
-    assert_eq!(store.tag(&name, &two.id).unwrap(), Some(one.id));
-    assert_eq!(store.untag(&name).unwrap(), two.id);
+    assert_eq!(store.tag(&name, &two.id).unwrap(), Some(one.id.into()));
+    assert_eq!(store.untag(&name).unwrap(), two.id.into());
     assert!(matches!(store.untag(&name), Err(StoreError::ReferenceMissing(_))));
     assert!(store.references().unwrap().is_empty());
 }

@@ -7,6 +7,7 @@ mod durability;
 mod format;
 mod gc;
 mod images;
+mod indexes;
 mod layers;
 mod privileged;
 mod snapshot;

@@ -15,7 +15,9 @@ use corten_testkit::fault::{Fault, FaultFs};
 use serde_json::json;
 
 use super::{SEAL, Scratch, commit, config, image, names, stage};
-use crate::{CacheKey, GcPolicy, Repair, StepRecord, Store, StoreError};
+use crate::{
+    CacheKey, Found, GcPolicy, Image, NewMember, Repair, StepRecord, Store, StoreError, TagTarget,
+};
 
 /// An operation, and a check of what it makes: true if it is there and whole, false if it is absent.
 struct Operation {
@@ -132,7 +134,7 @@ fn opening_a_new_store() {
             }
             call += 1;
         }
-        assert_eq!(call, 17);
+        assert_eq!(call, 18);
     }
 }
 
@@ -251,6 +253,29 @@ fn an_image_and_its_name() {
         },
     };
     check(&operation, &expect_test::expect!["29"]);
+}
+
+#[test]
+fn an_index_and_its_name() {
+    let operation = Operation {
+        name: "put_index and tag",
+        prepare: |store| {
+            image(store, &[commit(store, &[("a", "1")])]);
+            image(store, &[commit(store, &[("a", "2")])]);
+        },
+        run: |store| {
+            let images = store.images()?;
+            let member = |image: Image| NewMember { image, annotations: BTreeMap::new() };
+            let members: Vec<NewMember> = images.into_iter().map(member).collect();
+            let index = store.put_index(&members, &BTreeMap::new())?;
+            store.tag(&"app".parse().unwrap(), TagTarget::Index(index.digest)).map(drop)
+        },
+        is_there: |store| match store.find("app").unwrap() {
+            Some(Found::Index(index)) => index.members.len() == 2,
+            _ => false,
+        },
+    };
+    check(&operation, &expect_test::expect!["25"]);
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub(crate) struct BuildArgs {
     /// Write the digests of the result to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
-    /// Add an annotation, `name=value`, to the manifest or, as `manifest-descriptor:name=value`, to
-    /// its entry in an index
+    /// Add an annotation, `name=value`, to the manifest or, with `manifest-descriptor:`, `index:` or
+    /// `index-descriptor:` before the name, to these
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub annotations: Vec<String>,
     /// Do every step again
@@ -40,9 +40,10 @@ pub(crate) struct BuildArgs {
     /// Do every step of this stage again; may be given several times
     #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Platform to build for; this version builds for the host's
-    #[arg(long, value_name = "OS/ARCH")]
-    pub platform: Option<String>,
+    /// Platforms to build for, such as `linux/amd64,linux/arm64`; several give an index
+    /// [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<String>,
     /// Another directory, URL (git or HTTP), `docker-image://IMAGE`,
     /// `oci-layout://DIR[:TAG]` or `target:STAGE` that `COPY --from=NAME` and `FROM NAME` may use
     #[arg(long = "build-context", value_name = "NAME=DIR|URL|IMAGE")]
@@ -139,9 +140,9 @@ pub(crate) struct LockArgs {
     /// Set a build argument, `NAME=value`, or `NAME` to take the value from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Platform to build for; this version builds for the host's
-    #[arg(long, value_name = "OS/ARCH")]
-    pub platform: Option<String>,
+    /// Platforms to build for, such as `linux/amd64,linux/arm64` [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<String>,
     /// Another directory, URL (git or HTTP), `docker-image://IMAGE`,
     /// `oci-layout://DIR[:TAG]` or `target:STAGE` that `COPY --from=NAME` and `FROM NAME` may use
     #[arg(long = "build-context", value_name = "NAME=DIR|URL|IMAGE")]
@@ -196,7 +197,7 @@ impl LockArgs {
             annotations: Vec::new(),
             no_cache: self.no_cache,
             no_cache_filter: Vec::new(),
-            platform: self.platform.clone(),
+            platforms: self.platforms.clone(),
             build_contexts: self.build_contexts.clone(),
             secrets: self.secrets.clone(),
             agents: self.agents.clone(),
@@ -305,6 +306,9 @@ pub(crate) struct BaseBuildArgs {
     /// Name of a recipe (`corten base list`) or a recipe file
     #[arg(value_name = "RECIPE")]
     pub recipe: String,
+    /// Platforms to make it for, such as `linux/amd64,linux/arm64` [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<String>,
     /// Debian mirror to use instead of the host's apt sources
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,

@@ -32,6 +32,9 @@ pub(crate) struct RmiArgs {
     /// Remove an image with several names, and say nothing of one that is not there
     #[arg(short, long)]
     pub force: bool,
+    /// Of an index, remove only the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +51,9 @@ pub(crate) struct TagArgs {
 pub(crate) struct HistoryArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
+    /// Of an index, the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
     /// Do not shorten the commands
     #[arg(long)]
     pub no_trunc: bool,
@@ -67,6 +73,9 @@ pub(crate) struct InspectArgs {
     /// Names or IDs
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
+    /// Of an index, the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
     /// `json` or a Go template such as `{{.Id}}`
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
@@ -80,6 +89,9 @@ pub(crate) struct SaveArgs {
     /// The file to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Of an index, only the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
     /// Kind of archive
     #[arg(long, value_name = "KIND", default_value = "oci-archive")]
     pub format: SaveFormat,
@@ -98,6 +110,9 @@ pub(crate) struct LoadArgs {
     /// The archive or OCI layout directory [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// Of an index, only the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,

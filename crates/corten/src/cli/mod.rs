@@ -16,7 +16,7 @@ pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use run::{NetworkFlag, PsArgs, PullPolicy, RmArgs, RunArgs};
-pub(crate) use system::{FsckArgs, PruneArgs, SystemCommand, VersionArgs};
+pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
 
 use crate::ui::Ui;
 

@@ -10,6 +10,8 @@ pub(crate) enum SystemCommand {
     },
     /// Remove what no image, container or running command needs
     Prune(PruneArgs),
+    /// Show which processors' programs can be executed here, and let more of them
+    Emulation(EmulationArgs),
     /// Prove that the store is whole, and repair it
     Fsck(FsckArgs),
 }
@@ -28,6 +30,19 @@ pub(crate) struct PruneArgs {
     /// Accepted for Docker's sake: Corten never asks
     #[arg(short, long, hide = true)]
     pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmulationArgs {
+    /// Make the installed emulators known to the kernel, until it is restarted; as root
+    #[arg(long)]
+    pub register: bool,
+    /// Only these architectures, such as arm64
+    #[arg(value_name = "ARCH")]
+    pub architectures: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_store::archive::{self, LoadOptions, Named};
-use corten_store::{Image, Store};
+use corten_store::{Found, Store};
 
 use super::Context;
-use super::images::find;
+use super::images::{find, lookup, platform};
 use crate::bases::GOLDEN;
 use crate::cli::{LoadArgs, SaveArgs, SaveFormat};
 use crate::error::CliError;
@@ -17,12 +17,14 @@ use crate::error::CliError;
 pub(super) fn save(context: &Context, arguments: &SaveArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     let mut images = Vec::new();
+    let platform = platform(arguments.platform.as_deref())?;
     for name in &arguments.images {
-        images.push(named(&store, name)?);
+        images.push(named(&store, name, platform.as_ref())?);
     }
+    let kind = (arguments.format, platform.unwrap_or_else(Platform::host));
     if let Some(path) = &arguments.output {
         let mut file = Partial::create(path)?;
-        write(&store, &images, arguments.format, &mut file.file)?;
+        write(&store, &images, &kind, &mut file.file)?;
         file.keep()?;
         context.ui.status(&format!("wrote {}", path.display()));
         return Ok(ExitCode::SUCCESS);
@@ -32,7 +34,7 @@ pub(super) fn save(context: &Context, arguments: &SaveArgs) -> Result<ExitCode, 
         return Err(CliError::new("an archive is not for a terminal")
             .hint("write it to a file: `corten save -o FILE …`, or into a pipe".to_owned()));
     }
-    write(&store, &images, arguments.format, &mut stdout)?;
+    write(&store, &images, &kind, &mut stdout)?;
     stdout.flush().map_err(CliError::new)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -40,24 +42,27 @@ pub(super) fn save(context: &Context, arguments: &SaveArgs) -> Result<ExitCode, 
 fn write(
     store: &Store,
     images: &[Named],
-    format: SaveFormat,
+    (format, platform): &(SaveFormat, Platform),
     sink: &mut dyn Write,
 ) -> Result<(), CliError> {
     match format {
         SaveFormat::OciArchive => archive::save_oci(store, images, sink)?,
-        SaveFormat::DockerArchive => archive::save_docker(store, images, sink)?,
+        SaveFormat::DockerArchive => archive::save_docker(store, images, platform, sink)?,
     }
     Ok(())
 }
 
-/// The image together with the name that it was asked for by; an ID has no name.
-fn named(store: &Store, name: &str) -> Result<Named, CliError> {
-    let image: Image = find(store, name)?;
+/// The image or index together with the name that it was asked for by; an ID has no name.
+fn named(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Named, CliError> {
+    let content = match platform {
+        None => lookup(store, name)?,
+        Some(_) => Found::Image(Box::new(find(store, name, platform)?)),
+    };
     let reference: Option<Reference> = name.parse().ok();
     let known = store.references()?;
     let reference =
         reference.filter(|reference| known.iter().any(|tagged| tagged.reference == *reference));
-    Ok(Named { image, references: reference.into_iter().collect() })
+    Ok(Named { content, references: reference.into_iter().collect() })
 }
 
 /// A file that keeps its name only when it is complete.
@@ -101,7 +106,10 @@ impl Drop for Partial {
 /// `corten load`.
 pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
-    let options = LoadOptions::new(Platform::host());
+    let options = match platform(arguments.platform.as_deref())? {
+        Some(platform) => LoadOptions::new(platform),
+        None => LoadOptions::all(),
+    };
     let known = store.references()?;
     let loaded = match &arguments.input {
         Some(path) if path.is_dir() => archive::load_directory(&store, path, &options)?,
@@ -119,9 +127,9 @@ pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, 
     store.settle()?;
     for named in &loaded {
         for reference in &named.references {
-            let moved = known
-                .iter()
-                .any(|tagged| tagged.reference == *reference && tagged.image != named.image.id);
+            let moved = known.iter().any(|tagged| {
+                tagged.reference == *reference && tagged.target != named.content.target()
+            });
             if moved && reference.registry() == GOLDEN {
                 context.ui.warning(&format!(
                     "`{}` is now what the archive has, no longer what was made here",
@@ -131,7 +139,7 @@ pub(super) fn load(context: &Context, arguments: &LoadArgs) -> Result<ExitCode, 
             context.ui.line(&format!("Loaded image: {}", reference.familiar()));
         }
         if named.references.is_empty() {
-            context.ui.line(&format!("Loaded image ID: {}", named.image.id));
+            context.ui.line(&format!("Loaded image ID: {}", named.content.target()));
         }
     }
     Ok(ExitCode::SUCCESS)

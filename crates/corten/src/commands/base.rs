@@ -1,9 +1,12 @@
 //! `corten base …`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use corten_base::{Keyring, Lock, Recipe, recipe};
+use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
+use corten_store::{Image, Store};
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -28,19 +31,48 @@ pub(super) fn base(context: &Context, command: &BaseCommand) -> Result<ExitCode,
 }
 
 fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliError> {
-    let started = SystemClock.monotonic();
     let recipe = find_recipe(&arguments.recipe)?;
     let mut tags = Vec::new();
     for tag in &arguments.tags {
         tags.push(tag.parse::<Reference>()?);
     }
+    let mut platforms = super::sources::platforms(&arguments.platforms)?;
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    if platforms.len() > 1 && (arguments.lock.is_some() || arguments.lock_out.is_some()) {
+        return Err(CliError::new("a lock is for one platform")
+            .hint("make the base for one platform at a time".to_owned()));
+    }
+    let store = context.store()?;
+    let names = Names { recipe: recipe.references().collect(), tags };
+    for (index, platform) in platforms.iter().enumerate() {
+        build_for(context, arguments, &store, (&recipe, platform), (&names, index == 0))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The names that a base gets.
+struct Names {
+    recipe: Vec<Reference>,
+    tags: Vec<Reference>,
+}
+
+fn build_for(
+    context: &Context,
+    arguments: &BaseBuildArgs,
+    store: &Store,
+    (recipe, platform): (&Recipe, &Platform),
+    (names, is_first): (&Names, bool),
+) -> Result<(), CliError> {
+    let started = SystemClock.monotonic();
     let mirrors = arguments
         .mirror
         .as_deref()
         .map(|archive| named_mirrors(archive, arguments.security_mirror.as_deref()))
         .transpose()?;
     let setup = BaseSetup::new(&context.settings, mirrors)?;
-    let mut options = setup.options();
+    let mut options = setup.options(platform);
     options.offline = arguments.offline;
     options.allow_expired |= arguments.allow_expired_index;
     if let Some(path) = &arguments.keyring {
@@ -57,14 +89,21 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
         })?;
         options.lock = Some(lock);
     }
-    let store = context.store()?;
     let progress =
         Progress::new(&context.ui, arguments.progress, arguments.quiet, context.no_progress, None);
-    let built = corten_base::build(&recipe, &options, &store, &progress);
+    let built = corten_base::build(recipe, &options, store, &progress);
     progress.finish();
     let (image, lock) = built?;
-    for name in recipe.references().chain(tags) {
-        store.tag(&name, &image.id)?;
+    // The base of another platform keeps the name, too.
+    for name in &names.recipe {
+        store.tag_platform(name, &image)?;
+    }
+    for name in &names.tags {
+        if is_first {
+            store.tag(name, image.id)?;
+        } else {
+            store.tag_platform(name, &image)?;
+        }
     }
     if let Some(path) = &arguments.lock_out {
         corten_sys::file::write_atomic(path, lock.to_text().as_bytes(), 0o644)?;
@@ -72,24 +111,30 @@ fn build(context: &Context, arguments: &BaseBuildArgs) -> Result<ExitCode, CliEr
     store.settle()?;
     if arguments.quiet {
         context.ui.line(&image.id.to_string());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let elapsed = SystemClock.monotonic().saturating_sub(started);
-    let name = recipe.references().next().map(|name| name.familiar()).unwrap_or_default();
+    report(context, names, (&image, &lock), elapsed);
+    Ok(())
+}
+
+fn report(context: &Context, names: &Names, (image, lock): (&Image, &Lock), elapsed: Duration) {
+    let name = names.recipe.first().map(Reference::familiar).unwrap_or_default();
+    let platform = image.config.platform();
+    let of = if platform == Platform::host() { String::new() } else { format!("  {platform}") };
     context.ui.done(
         "made",
         &format!(
-            "{name}  {}  {} packages  {}  {}",
+            "{name}{of}  {}  {} packages  {}  {}",
             image.id.0.short(),
             lock.pins.packages.len(),
-            ui::bytes(super::images::size_of(&image)),
+            ui::bytes(super::images::size_of(image)),
             ui::duration(elapsed)
         ),
     );
     context
         .ui
         .hint(&format!("write `FROM {name}` in a Dockerfile, or map a name to it in corten.toml"));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A name of the catalogue, or a file.

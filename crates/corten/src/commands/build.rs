@@ -10,12 +10,12 @@ use corten_build::output::Request;
 use corten_build::remote::OpenedContext;
 use corten_build::{
     BuildError, BuildOptions, Context as BuildContext, DockerfileText, RuntimeExecutor, Secret,
+    Target,
 };
 use corten_diag::{SourceFile, render};
-use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::{Network, options};
-use corten_store::Image;
+use corten_store::Found;
 use corten_sys::clock::{Clock, SystemClock};
 
 use super::{Context, checks, lock, outputs, sources, steps};
@@ -50,7 +50,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         .map_err(|error| failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     if arguments.plan {
-        let graph = corten_build::plan(&options, &resolver, &progress)
+        let graph = corten_build::plan(&options, &resolver.for_plan(), &progress)
             .map_err(|error| failed(context, error))?;
         progress.finish();
         context.ui.data(&graph.to_string());
@@ -58,31 +58,29 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     }
     checks::gate(context, &options, &store)?;
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    let built = corten_build::build_targets(&options, &store, &resolver, &executor, &progress);
     if built.is_err() {
         progress.finish();
     }
-    let target = built.map_err(|error| failed(context, error))?;
-    let written = outputs::write(&store, &target, &outputs, &progress);
+    let targets = built.map_err(|error| failed(context, error))?;
+    let written = outputs::write(&store, &targets, &outputs, &progress);
     progress.finish();
     let Some(written) = written? else { return Ok(ExitCode::SUCCESS) };
-    outputs::record(arguments, &target, &written)?;
+    outputs::record(context, arguments, &targets, &written)?;
     let elapsed = SystemClock.monotonic().saturating_sub(started);
-    let image = written.iter().find_map(|written| written.image.as_ref());
-    match image {
-        Some(image) => report(context, arguments, &outputs, image, elapsed),
-        None => outputs::report(context, arguments, &outputs, &target, elapsed),
+    let stored = written.iter().find_map(|written| written.stored.as_ref());
+    match stored {
+        Some(found) => report(context, arguments, &outputs, (found, &targets), elapsed),
+        None => outputs::report(context, arguments, &outputs, &targets, elapsed),
     }
     outputs::report_files(context, arguments, &written);
     checks::in_passing(context, arguments, &options, &store, &progress)?;
-    if let (true, Some(image)) = (arguments.verify, image) {
-        // The same image again keeps the annotations of the last time.
-        let annotations = image.annotations.clone();
-        let again = BuildOptions { no_cache: true, tags: Vec::new(), annotations, ..options };
-        let built = corten_build::build(&again, &store, &resolver, &executor, &progress);
+    if let (true, Some(found)) = (arguments.verify, stored) {
+        let again = BuildOptions { no_cache: true, ..options };
+        let built = corten_build::build_targets(&again, &store, &resolver, &executor, &progress);
         progress.finish();
         let second = built.map_err(|error| failed(context, error))?;
-        return super::verify::report(context, &store, image, &second);
+        return super::verify::verify(context, &store, found, &second);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,7 +123,7 @@ pub(super) fn settle(
     if let Some(value) = environment.get(EPOCH_VARIABLE) {
         options.build_args.entry(EPOCH_VARIABLE.to_owned()).or_insert_with(|| value.to_owned());
     }
-    options.platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+    options.platforms = sources::platforms(&arguments.platforms)?;
     for text in &arguments.build_contexts {
         let (name, value) = opened.named(text)?;
         options.contexts.insert(name, value);
@@ -291,29 +289,34 @@ pub(super) fn failed(context: &Context, error: BuildError) -> CliError {
     CliError::new(error).hint(hint)
 }
 
-/// Data is the image's ID; the rest is said to the person.
+/// Data is the ID of the image or the digest of the index; the rest is said to the person.
 fn report(
     context: &Context,
     arguments: &BuildArgs,
     outputs: &Request,
-    image: &Image,
+    (found, targets): (&Found, &[Target]),
     elapsed: Duration,
 ) {
+    let id = found.target().digest();
     if arguments.quiet {
-        outputs::print_id(context, outputs, &image.id);
+        outputs::print_id(context, outputs, &id);
         return;
     }
     let names: Vec<String> = outputs::stored_names(outputs).map(Reference::familiar).collect();
-    let shown = if names.is_empty() { image.id.0.short() } else { names.join(", ") };
+    let shown = if names.is_empty() { id.short() } else { names.join(", ") };
+    let platforms = match found {
+        Found::Image(_) => String::new(),
+        Found::Index(index) => format!("  {}", index.platforms()),
+    };
     context.ui.done(
         "built",
         &format!(
-            "{shown}  {}  {}  {}",
-            image.id.0.short(),
-            ui::bytes(super::images::size_of(image)),
+            "{shown}  {}{platforms}  {}  {}",
+            id.short(),
+            ui::bytes(outputs::size(targets)),
             ui::duration(elapsed)
         ),
     );
-    let name = names.first().cloned().unwrap_or_else(|| image.id.0.short());
+    let name = names.first().cloned().unwrap_or_else(|| id.short());
     context.ui.hint(&format!("`corten run --rm {name}` runs it"));
 }

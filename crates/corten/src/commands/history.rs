@@ -6,7 +6,7 @@ use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::images::find;
+use super::images::{find, platform};
 use crate::cli::HistoryArgs;
 use crate::error::CliError;
 use crate::ui::{self, Format, print_rows};
@@ -18,7 +18,8 @@ const COMMAND_WIDTH: usize = 45;
 pub(super) fn history(context: &Context, arguments: &HistoryArgs) -> Result<ExitCode, CliError> {
     let format = Format::parse(arguments.format.as_deref(), arguments.json)?;
     let store = context.store()?;
-    let image = find(&store, &arguments.image)?;
+    let platform = platform(arguments.platform.as_deref())?;
+    let image = find(&store, &arguments.image, platform.as_ref())?;
     let rows = rows(&image, arguments.no_trunc);
     if arguments.quiet {
         for row in &rows {

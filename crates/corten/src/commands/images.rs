@@ -1,8 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use corten_oci::digest::Digest;
+use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_oci::time::parse_rfc3339;
-use corten_store::{Image, Store};
+use corten_store::{Found, Image, Store, TagTarget};
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -11,12 +14,55 @@ use crate::cli::ImagesArgs;
 use crate::error::CliError;
 use crate::ui::{self, Format, print_rows};
 
-/// Finds an image by name or by a prefix of its ID.
-pub(super) fn find(store: &Store, name: &str) -> Result<Image, CliError> {
-    if let Some(image) = store.resolve(name)? {
-        return Ok(image);
+/// Finds an image or an index by name or by a prefix of its ID.
+pub(super) fn lookup(store: &Store, name: &str) -> Result<Found, CliError> {
+    if let Some(found) = store.find(name)? {
+        return Ok(found);
     }
     Err(CliError::new(format!("no image `{name}` in the store")).hint(suggestion(store, name)))
+}
+
+/// Finds the image of a platform; without one, of this machine's where an index has several.
+pub(super) fn find(
+    store: &Store,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<Image, CliError> {
+    let found = lookup(store, name)?;
+    image_of(store, name, found, platform)
+}
+
+/// The image of a platform of what was found.
+pub(super) fn image_of(
+    store: &Store,
+    name: &str,
+    found: Found,
+    platform: Option<&Platform>,
+) -> Result<Image, CliError> {
+    match (found, platform) {
+        (Found::Image(image), Some(wanted)) if !wanted.accepts(&image.config.platform()) => {
+            let has = image.config.platform();
+            Err(CliError::new(format!("image `{name}` is for {has}, not for {wanted}")))
+        }
+        (Found::Image(image), _) => Ok(*image),
+        (Found::Index(index), wanted) => {
+            let host = Platform::host();
+            let wanted = wanted.unwrap_or(&host);
+            if index.select(wanted).is_none() {
+                let has = index.platforms();
+                return Err(CliError::new(format!(
+                    "image `{name}` is for {has}, not for {wanted}"
+                ))
+                .hint("choose one of them: `--platform OS/ARCH`".to_owned()));
+            }
+            Ok(store.index_image(&index, wanted)?)
+        }
+    }
+}
+
+/// Reads a `--platform` that may be absent.
+pub(super) fn platform(text: Option<&str>) -> Result<Option<Platform>, CliError> {
+    Ok(text.map(str::parse).transpose()?)
 }
 
 /// The nearest name in the store, or where to look.
@@ -30,12 +76,12 @@ fn suggestion(store: &Store, name: &str) -> Option<String> {
     })
 }
 
-/// The names that an image has, sorted.
-pub(super) fn names_of(store: &Store, image: &Image) -> Result<Vec<Reference>, CliError> {
+/// The names that an image or an index has, sorted.
+pub(super) fn names_of(store: &Store, target: TagTarget) -> Result<Vec<Reference>, CliError> {
     let mut names: Vec<Reference> = store
         .references()?
         .into_iter()
-        .filter(|tagged| tagged.image == image.id)
+        .filter(|tagged| tagged.target == target)
         .map(|tagged| tagged.reference)
         .collect();
     names.sort();
@@ -59,25 +105,17 @@ pub(super) fn images(context: &Context, arguments: &ImagesArgs) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let columns: &[(&str, &str)] = if arguments.digests {
-        &[
-            ("REPOSITORY", "Repository"),
-            ("TAG", "Tag"),
-            ("DIGEST", "Digest"),
-            ("IMAGE ID", "ID"),
-            ("CREATED", "CreatedSince"),
-            ("SIZE", "Size"),
-        ]
-    } else {
-        &[
-            ("REPOSITORY", "Repository"),
-            ("TAG", "Tag"),
-            ("IMAGE ID", "ID"),
-            ("CREATED", "CreatedSince"),
-            ("SIZE", "Size"),
-        ]
-    };
-    print_rows(&context.ui, &format, "corten.images/1", columns, &rows)?;
+    let host = Platform::host().to_string();
+    let mut columns = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
+    // Where every image is for this machine, nobody needs to read that.
+    if rows.iter().any(|row| row["Platform"] != host.as_str()) {
+        columns.push(("PLATFORM", "Platform"));
+    }
+    if arguments.digests {
+        columns.push(("DIGEST", "Digest"));
+    }
+    columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
+    print_rows(&context.ui, &format, "corten.images/1", &columns, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,56 +139,129 @@ impl Filter {
     }
 }
 
-/// One row a name, newest first; images without a name last.
+/// What a row is about: an image, or the images of an index.
+struct Row {
+    name: Option<Reference>,
+    target: TagTarget,
+    /// The digest of the manifest or of the index.
+    digest: Digest,
+    /// The images with their platforms.
+    images: Vec<(Platform, Image)>,
+}
+
+impl Row {
+    fn new(store: &Store, name: Option<Reference>, found: Found) -> Result<Self, CliError> {
+        let target = found.target();
+        let (digest, images) = match found {
+            Found::Image(image) => (image.manifest, vec![(image.config.platform(), *image)]),
+            Found::Index(index) => {
+                let mut images = Vec::new();
+                for member in &index.members {
+                    images.push((member.platform(), store.member_image(member)?));
+                }
+                (index.digest, images)
+            }
+        };
+        Ok(Self { name, target, digest, images })
+    }
+
+    /// When the newest of the images was made, as written and in seconds since 1970.
+    fn created(&self) -> (i64, String) {
+        let times = self.images.iter().map(|(_, image)| {
+            let text = image.config.created.clone().unwrap_or_default();
+            (parse_rfc3339(&text).unwrap_or_default(), text)
+        });
+        times.max().unwrap_or_default()
+    }
+
+    /// Bytes of all layers; one that platforms share counts once.
+    fn size(&self) -> u64 {
+        let layers = self.images.iter().flat_map(|(_, image)| &image.layers);
+        let sizes: BTreeMap<_, u64> =
+            layers.map(|layer| (layer.diff_id, layer.tar_bytes)).collect();
+        match self.images.as_slice() {
+            [(_, only)] => size_of(only),
+            _ => sizes.values().sum(),
+        }
+    }
+}
+
+/// One row a name, newest first; what has no name last. The images of an index are in its row.
 fn rows(
     store: &Store,
     filter: Option<&Filter>,
     arguments: &ImagesArgs,
 ) -> Result<Vec<Value>, CliError> {
     let references = store.references()?;
-    let mut found: Vec<(Option<Reference>, Image)> = Vec::new();
+    let mut found = Vec::new();
     for tagged in &references {
         if filter.is_some_and(|filter| !filter.matches(&tagged.reference)) {
             continue;
         }
-        if let Some(image) = store.image(&tagged.image)? {
-            found.push((Some(tagged.reference.clone()), image));
+        let content = match tagged.target {
+            TagTarget::Image(id) => store.image(&id)?.map(|image| Found::Image(Box::new(image))),
+            TagTarget::Index(digest) => store.index(&digest)?.map(Found::Index),
+        };
+        if let Some(content) = content {
+            found.push(Row::new(store, Some(tagged.reference.clone()), content)?);
         }
     }
     if filter.is_none() {
+        let mut known: BTreeSet<TagTarget> = references.iter().map(|t| t.target).collect();
+        for index in store.indexes()? {
+            known.extend(index.members.iter().map(|member| TagTarget::Image(member.image)));
+            if !known.contains(&TagTarget::Index(index.digest)) {
+                found.push(Row::new(store, None, Found::Index(index))?);
+            }
+        }
         for image in store.images()? {
-            if !references.iter().any(|tagged| tagged.image == image.id) {
-                found.push((None, image));
+            if !known.contains(&TagTarget::Image(image.id)) {
+                found.push(Row::new(store, None, Found::Image(Box::new(image)))?);
             }
         }
     }
-    let created =
-        |image: &Image| image.config.created.as_deref().and_then(parse_rfc3339).unwrap_or_default();
     found.sort_by(|a, b| {
-        (a.0.is_none(), created(&b.1), &a.0).cmp(&(b.0.is_none(), created(&a.1), &b.0))
+        (a.name.is_none(), b.created().0, &a.name).cmp(&(b.name.is_none(), a.created().0, &b.name))
     });
     let now = SystemClock.now().seconds;
-    Ok(found.iter().map(|(name, image)| row(name.as_ref(), image, arguments, now)).collect())
+    Ok(found.iter().map(|found| row(found, arguments, now)).collect())
 }
 
-fn row(name: Option<&Reference>, image: &Image, arguments: &ImagesArgs, now: i64) -> Value {
+fn row(found: &Row, arguments: &ImagesArgs, now: i64) -> Value {
     let none = || "<none>".to_owned();
-    let id = if arguments.no_trunc { image.id.to_string() } else { image.id.0.short() };
-    let created = image.config.created.clone().unwrap_or_default();
+    let name = found.name.as_ref();
+    let shown = |digest: Digest| {
+        if arguments.no_trunc { digest.to_string() } else { digest.short() }
+    };
+    let (created, text) = found.created();
     let repository = name.map_or_else(none, |name| {
         let familiar = name.familiar();
         let end = familiar.len() - name.tag().map_or(0, |tag| tag.len() + 1);
         familiar[..end].to_owned()
     });
-    let since = parse_rfc3339(&created).map(|then| ui::age(then, now)).unwrap_or_default();
-    json!({
+    let since = if text.is_empty() { String::new() } else { ui::age(created, now) };
+    let platforms: Vec<String> = found.images.iter().map(|(of, _)| of.to_string()).collect();
+    let mut value = json!({
         "Repository": repository,
         "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
-        "ID": id,
-        "Digest": image.manifest.to_string(),
-        "CreatedAt": created,
+        "ID": shown(found.target.digest()),
+        "Digest": found.digest.to_string(),
+        "Platform": platforms.join(","),
+        "CreatedAt": text,
         "CreatedSince": since,
-        "Size": ui::bytes(size_of(image)),
-        "SizeBytes": size_of(image),
-    })
+        "Size": ui::bytes(found.size()),
+        "SizeBytes": found.size(),
+    });
+    if let TagTarget::Index(_) = found.target {
+        let images = found.images.iter().map(|(platform, image)| {
+            json!({
+                "ID": shown(image.id.0),
+                "Digest": image.manifest.to_string(),
+                "Platform": platform.to_string(),
+                "SizeBytes": size_of(image),
+            })
+        });
+        value["Images"] = images.collect();
+    }
+    value
 }

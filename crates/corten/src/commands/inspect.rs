@@ -1,10 +1,12 @@
 use std::process::ExitCode;
 
-use corten_store::{Container, Image, Store};
+use corten_oci::digest::Digest;
+use corten_oci::platform::Platform;
+use corten_store::{Container, Found, Image, Store, TagTarget};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::images::{find, names_of, size_of};
+use super::images::{image_of, lookup, names_of, platform, size_of};
 use super::ps::find_container;
 use crate::cli::InspectArgs;
 use crate::error::CliError;
@@ -15,10 +17,11 @@ pub(super) fn inspect(context: &Context, arguments: &InspectArgs) -> Result<Exit
     let format = Format::parse(arguments.format.as_deref(), false)?;
     let store = context.store()?;
     let mut values = Vec::new();
+    let platform = platform(arguments.platform.as_deref())?;
     for name in &arguments.names {
         values.push(match find_container(&store, name)? {
             Some(container) => describe_container(&container),
-            None => describe_image(&store, &find(&store, name)?)?,
+            None => describe_found(&store, name, platform.as_ref())?,
         });
     }
     match format {
@@ -31,11 +34,49 @@ pub(super) fn inspect(context: &Context, arguments: &InspectArgs) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe_image(store: &Store, image: &Image) -> Result<Value, CliError> {
-    let names = names_of(store, image)?;
+/// Of an index without a chosen platform: its own digest and images, and the rest as this machine's
+/// image has it, or the first one.
+fn describe_found(
+    store: &Store,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<Value, CliError> {
+    let found = lookup(store, name)?;
+    let target = found.target();
+    let index = match (found, platform) {
+        (Found::Index(index), None) => index,
+        (found, platform) => {
+            let image = image_of(store, name, found, platform)?;
+            return describe_image(store, &image, (target, image.manifest));
+        }
+    };
+    let missing = || CliError::new(format!("the index `{name}` has no images"));
+    let host = index.select(&Platform::host()).or(index.members.first()).ok_or_else(missing)?;
+    let image = store.member_image(host)?;
+    let mut value = describe_image(store, &image, (target, index.digest))?;
+    value["Id"] = json!(index.digest.to_string());
+    value["IndexAnnotations"] = json!(index.annotations);
+    let manifests = index.members.iter().map(|member| {
+        json!({
+            "Id": member.image.to_string(),
+            "Digest": member.descriptor.digest.to_string(),
+            "Platform": member.platform().to_string(),
+            "Annotations": member.descriptor.annotations,
+        })
+    });
+    value["Manifests"] = manifests.collect();
+    Ok(value)
+}
+
+fn describe_image(
+    store: &Store,
+    image: &Image,
+    (target, digest): (TagTarget, Digest),
+) -> Result<Value, CliError> {
+    let names = names_of(store, target)?;
     let tags: Vec<String> = names.iter().map(corten_oci::reference::Reference::familiar).collect();
     let mut digests: Vec<String> =
-        names.iter().map(|name| name.with_digest(image.manifest).familiar()).collect();
+        names.iter().map(|name| name.with_digest(digest).familiar()).collect();
     digests.dedup();
     let diff_ids: Vec<String> =
         image.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
@@ -43,7 +84,7 @@ fn describe_image(store: &Store, image: &Image) -> Result<Value, CliError> {
         "Id": image.id.to_string(),
         "RepoTags": tags,
         "RepoDigests": digests,
-        "Digest": image.manifest.to_string(),
+        "Digest": digest.to_string(),
         "Created": image.config.created,
         "Author": image.config.author.clone().unwrap_or_default(),
         "Architecture": image.config.architecture,

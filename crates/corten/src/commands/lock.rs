@@ -42,10 +42,13 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
         .map_err(|error| build::failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    let built = corten_build::build_targets(&options, &store, &resolver, &executor, &progress);
     progress.finish();
-    let target = built.map_err(|error| build::failed(context, error))?;
-    let Some(materials) = target.materials else { return Ok(ExitCode::SUCCESS) };
+    let targets = built.map_err(|error| build::failed(context, error))?;
+    // One of them has what all of them took.
+    let Some(materials) = targets.into_iter().find_map(|target| target.materials) else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let text = materials.to_toml();
     let before = file::read_optional(&path, LOCK_BYTES_MAX)?;
     let is_same = before.as_deref() == Some(text.as_bytes());

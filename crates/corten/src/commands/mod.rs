@@ -4,6 +4,7 @@ mod archive;
 mod base;
 mod build;
 mod checks;
+mod emulation;
 mod history;
 mod images;
 mod inspect;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use corten_store::{Store, StoreOptions};
 use corten_sys::userns::{self, RootlessIds};
 
-use crate::cli::{BuildxCommand, Cli, Command};
+use crate::cli::{BuildxCommand, Cli, Command, SystemCommand};
 use crate::error::CliError;
 use crate::settings::{Environment, Settings};
 use crate::ui::Ui;
@@ -103,7 +104,12 @@ fn project_of(command: &Command) -> &Path {
 
 /// True for commands that own, read or remove files of other ids, or start containers.
 fn needs_namespace(command: &Command) -> bool {
-    !matches!(command, Command::Version(_) | Command::Reference { .. })
+    !matches!(
+        command,
+        Command::Version(_)
+            | Command::Reference { .. }
+            | Command::System(SystemCommand::Emulation(_))
+    )
 }
 
 /// True for commands in which a program may want to be more than one user.

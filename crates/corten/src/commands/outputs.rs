@@ -1,5 +1,6 @@
 //! Where the result of `corten build` goes, and what is told about it.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use corten_build::output::{
 };
 use corten_build::{BuildOptions, Target};
 use corten_diag::Reporter;
-use corten_oci::digest::ImageId;
+use corten_oci::digest::Digest;
 use corten_oci::reference::Reference;
 use corten_store::Store;
 
@@ -38,6 +39,12 @@ pub(super) fn request(arguments: &BuildArgs, options: &BuildOptions) -> Result<R
     for text in &arguments.annotations {
         annotations.extend(Annotation::parse(text).map_err(wrong("annotation"))?);
     }
+    output::check_platforms(&outputs, &annotations, options.platforms.len().max(1)).map_err(
+        |error| {
+            let hint = error.hint();
+            CliError::new(error).hint(hint)
+        },
+    )?;
     output::check(&outputs)?;
     if outputs.iter().any(Output::is_stdout) && std::io::stdout().is_terminal() {
         return Err(CliError::new("an archive is not for a terminal")
@@ -57,28 +64,41 @@ struct Flag {
 /// Carries out the outputs; `None` if who read standard output has gone, which is no failure.
 pub(super) fn write(
     store: &Store,
-    target: &Target,
+    targets: &[Target],
     request: &Request,
     reporter: &dyn Reporter,
 ) -> Result<Option<Vec<Written>>, CliError> {
     let mut stdout = std::io::stdout().lock();
-    match output::write(store, target, request, &mut stdout, reporter) {
+    match output::write(store, targets, request, &mut stdout, reporter) {
         Err(error) if error.is_broken_pipe() => Ok(None),
         written => Ok(Some(written?)),
     }
 }
 
+/// What is known as the ID of the result: that of the image, or the digest of the index. Several
+/// images without an index have none.
+fn id(targets: &[Target], written: &[Written]) -> Option<Digest> {
+    match targets {
+        [target] => Some(target.id().0),
+        _ => written.iter().rev().find_map(|w| w.descriptor.as_ref()).map(|found| found.digest),
+    }
+}
+
 /// Writes `--iidfile` and `--metadata-file`.
 pub(super) fn record(
+    context: &Context,
     arguments: &BuildArgs,
-    target: &Target,
+    targets: &[Target],
     written: &[Written],
 ) -> Result<(), CliError> {
     if let Some(path) = &arguments.iidfile {
-        corten_sys::file::write_atomic(path, target.id().to_string().as_bytes(), 0o644)?;
+        match id(targets, written) {
+            Some(id) => corten_sys::file::write_atomic(path, id.to_string().as_bytes(), 0o644)?,
+            None => context.ui.warning("`--iidfile` is not written: no output has an index"),
+        }
     }
     if let Some(path) = &arguments.metadata_file {
-        let metadata = output::metadata(target, written);
+        let metadata = output::metadata(targets, written);
         let text = serde_json::to_string_pretty(&metadata).map_err(CliError::new)?;
         corten_sys::file::write_atomic(path, format!("{text}\n").as_bytes(), 0o644)?;
     }
@@ -86,7 +106,7 @@ pub(super) fn record(
 }
 
 /// Prints the ID, unless standard output has the result itself.
-pub(super) fn print_id(context: &Context, request: &Request, id: &ImageId) {
+pub(super) fn print_id(context: &Context, request: &Request, id: &Digest) {
     if !request.outputs.iter().any(Output::is_stdout) {
         context.ui.line(&id.to_string());
     }
@@ -106,19 +126,30 @@ pub(super) fn report(
     context: &Context,
     arguments: &BuildArgs,
     request: &Request,
-    target: &Target,
+    targets: &[Target],
     elapsed: Duration,
 ) {
-    let id = target.id();
     if arguments.quiet {
-        print_id(context, request, &id);
+        for target in targets {
+            print_id(context, request, &target.id().0);
+        }
         return;
     }
-    let size: u64 = target.layers.iter().map(|layer| layer.tar_bytes).sum();
+    let ids: Vec<String> = targets.iter().map(|target| target.id().0.short()).collect();
     context.ui.done(
         "built",
-        &format!("{}  {}  {}", id.0.short(), ui::bytes(size), ui::duration(elapsed)),
+        &format!("{}  {}  {}", ids.join(", "), ui::bytes(size(targets)), ui::duration(elapsed)),
     );
+}
+
+/// Bytes of all layers; one that platforms share counts once.
+pub(super) fn size(targets: &[Target]) -> u64 {
+    if let [target] = targets {
+        return target.layers.iter().map(|layer| layer.tar_bytes).sum();
+    }
+    let layers = targets.iter().flat_map(|target| &target.layers);
+    let sizes: BTreeMap<_, u64> = layers.map(|layer| (layer.diff_id, layer.tar_bytes)).collect();
+    sizes.values().sum()
 }
 
 /// Says which files were written.

@@ -25,7 +25,7 @@ pub(super) struct Opened {
     /// The main context; `None` for a directory.
     pub(super) context: Option<OpenedContext>,
     /// Images of OCI layouts, by the text of their flag.
-    layouts: BTreeMap<String, Image>,
+    layouts: BTreeMap<String, Vec<Image>>,
     /// Protects their layers from being removed meanwhile.
     store: Option<Store>,
     /// How more is fetched, with the agent that was given.
@@ -42,7 +42,7 @@ impl Opened {
     pub(super) fn named(&self, text: &str) -> Result<(String, NamedContext), CliError> {
         match (self.layouts.get(text), text.split_once('=')) {
             (Some(image), Some((name, _))) => {
-                Ok((name.to_owned(), NamedContext::Found(Box::new(image.clone()))))
+                Ok((name.to_owned(), NamedContext::Found(image.clone())))
             }
             _ => named(text),
         }
@@ -61,8 +61,10 @@ pub(super) fn open(context: &Context, arguments: &BuildArgs) -> Result<Opened, C
     let main = open_main(context, arguments, &remotes)?;
     let layouts = BTreeMap::new();
     let mut opened = Opened { context: main, layouts, store: None, remotes, agents, agent };
-    let platform = arguments.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let options = LoadOptions::new(platform.unwrap_or_else(Platform::host));
+    let mut platforms = platforms(&arguments.platforms)?;
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
     for text in &arguments.build_contexts {
         let Some((_, value)) = text.split_once('=') else { continue };
         let Some(layout) = value.strip_prefix("oci-layout://") else { continue };
@@ -71,11 +73,27 @@ pub(super) fn open(context: &Context, arguments: &BuildArgs) -> Result<Opened, C
             None => context.store()?,
         };
         let (path, chosen) = layout_parts(layout);
-        let image = archive::load_one(&store, Path::new(path), &options, chosen)?;
-        opened.layouts.insert(text.clone(), image);
+        let mut images = Vec::new();
+        for platform in &platforms {
+            let options = LoadOptions::new(platform.clone());
+            images.push(archive::load_one(&store, Path::new(path), &options, chosen)?);
+        }
+        opened.layouts.insert(text.clone(), images);
         opened.store = Some(store);
     }
     Ok(opened)
+}
+
+/// Reads the platforms of a build; each counts once.
+pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>, CliError> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in texts {
+        let platform: Platform = text.trim().parse()?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 /// `DIR[:TAG][@DIGEST]`; the digest goes before the tag.

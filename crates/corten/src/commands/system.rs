@@ -14,6 +14,7 @@ pub(super) fn system(context: &Context, command: &SystemCommand) -> Result<ExitC
     match command {
         SystemCommand::Df { json } => df(context, *json),
         SystemCommand::Prune(arguments) => prune(context, arguments),
+        SystemCommand::Emulation(arguments) => super::emulation::emulation(context, arguments),
         SystemCommand::Fsck(arguments) => fsck(context, arguments),
     }
 }
@@ -25,6 +26,7 @@ fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
         let document = json!({
             "schema": "corten.system-df/1",
             "images": usage.images,
+            "indexes": usage.indexes,
             "names": usage.references,
             "layers": { "count": usage.layers, "bytes": usage.layer_bytes },
             "blobs": { "count": usage.blobs, "bytes": usage.blob_bytes },
@@ -70,6 +72,7 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
             "schema": "corten.system-prune/1",
             "layers": report.layers,
             "images": report.images,
+            "indexes": report.indexes,
             "blobs": report.blobs,
             "cache_mounts": caches.count,
             "freed_bytes": freed_bytes,
@@ -109,7 +112,7 @@ fn keep_younger(text: &str) -> Result<i64, CliError> {
 /// Exit 1 when something is damaged and was not repaired.
 fn fsck(context: &Context, arguments: &FsckArgs) -> Result<ExitCode, CliError> {
     let report = context.store()?.fsck(if arguments.repair { Repair::Yes } else { Repair::No })?;
-    let checked = report.layers + report.blobs + report.images;
+    let checked = report.layers + report.blobs + report.images + report.indexes;
     if arguments.json {
         let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
         let document = json!({

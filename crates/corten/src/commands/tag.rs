@@ -3,14 +3,14 @@ use std::process::ExitCode;
 use corten_oci::reference::Reference;
 
 use super::Context;
-use super::images::find;
+use super::images::lookup;
 use crate::cli::TagArgs;
 use crate::error::CliError;
 
 /// `corten tag SOURCE TARGET`.
 pub(super) fn tag(context: &Context, arguments: &TagArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
-    let image = find(&store, &arguments.source)?;
+    let found = lookup(&store, &arguments.source)?;
     let target: Reference = arguments.target.parse()?;
     if target.digest().is_some() {
         return Err(CliError::new(format!(
@@ -19,6 +19,6 @@ pub(super) fn tag(context: &Context, arguments: &TagArgs) -> Result<ExitCode, Cl
         ))
         .hint("leave out the part from `@` on".to_owned()));
     }
-    store.tag(&target, &image.id)?;
+    store.tag(&target, found.target())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use corten_build::Target;
 use corten_build::verify::{FileDifference, LayerDifference, compare};
-use corten_store::{Image, Store};
+use corten_store::{Found, Image, Store};
 
 use super::Context;
 use crate::error::CliError;
@@ -14,16 +15,33 @@ const FILES_SHOWN: usize = 50;
 /// Exit code of a build that is not the same twice.
 const EXIT_DIFFERENT: u8 = 1;
 
-/// Tells in what two images of the same build differ.
-pub(super) fn report(
+/// Compares what was stored with what a second build made, platform by platform.
+pub(super) fn verify(
     context: &Context,
     store: &Store,
-    first: &Image,
-    second: &Image,
+    first: &Found,
+    second: &[Target],
 ) -> Result<ExitCode, CliError> {
+    let firsts = match first {
+        Found::Image(image) => vec![image.as_ref().clone()],
+        Found::Index(index) => {
+            let members = index.members.iter().map(|member| store.member_image(member));
+            members.collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    for (first, second) in firsts.iter().zip(second) {
+        // The same image again keeps the annotations of the last time.
+        let second = store.put_image(&second.config, &second.layers, &first.annotations)?;
+        report(context, store, first, &second)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells in what two images of the same build differ.
+fn report(context: &Context, store: &Store, first: &Image, second: &Image) -> Result<(), CliError> {
     if first.id == second.id {
         context.ui.done("verified", &format!("two builds gave the same image {}", first.id));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let layers = compare(store, first, second)?;
     context.ui.line(&format!("first   {}\nsecond  {}", first.id, second.id));

@@ -138,35 +138,37 @@ fn images_are_listed_in_every_form() {
     context.check(
         &["images", "--json"],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        {
-          "items": [
+            exit: 0
+            --- stdout
             {
-              "CreatedAt": "[TIME]",
-              "CreatedSince": "[AGE]",
-              "Digest": "sha256:[DIGEST]",
-              "ID": "[ID]",
-              "Repository": "data",
-              "Size": "9.22kB",
-              "SizeBytes": 9216,
-              "Tag": "v1"
-            },
-            {
-              "CreatedAt": "[TIME]",
-              "CreatedSince": "[AGE]",
-              "Digest": "sha256:[DIGEST]",
-              "ID": "[ID]",
-              "Repository": "registry.example/team/data",
-              "Size": "9.22kB",
-              "SizeBytes": 9216,
-              "Tag": "latest"
+              "items": [
+                {
+                  "CreatedAt": "[TIME]",
+                  "CreatedSince": "[AGE]",
+                  "Digest": "sha256:[DIGEST]",
+                  "ID": "[ID]",
+                  "Platform": "linux/amd64",
+                  "Repository": "data",
+                  "Size": "9.22kB",
+                  "SizeBytes": 9216,
+                  "Tag": "v1"
+                },
+                {
+                  "CreatedAt": "[TIME]",
+                  "CreatedSince": "[AGE]",
+                  "Digest": "sha256:[DIGEST]",
+                  "ID": "[ID]",
+                  "Platform": "linux/amd64",
+                  "Repository": "registry.example/team/data",
+                  "Size": "9.22kB",
+                  "SizeBytes": 9216,
+                  "Tag": "latest"
+                }
+              ],
+              "schema": "corten.images/1"
             }
-          ],
-          "schema": "corten.images/1"
-        }
-        --- stderr
-    "#]],
+            --- stderr
+        "#]],
     );
 }
 

@@ -6,6 +6,7 @@ mod checks;
 mod images;
 mod locks;
 mod outputs;
+mod platforms;
 mod privileged;
 mod sources;
 mod usage;

@@ -362,7 +362,7 @@ fn names_and_annotations_of_an_output_are_its_own() {
             exit: 2
             --- stdout
             --- stderr
-            error: failed to read `--annotation`: the annotation `a` is for an index, and a build for one platform has none
+            error: the annotation `a` is for an index, and a build for one platform has none
             hint: put it on the `manifest` or the `manifest-descriptor`
         "#]],
     );

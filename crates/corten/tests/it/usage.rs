@@ -424,6 +424,7 @@ fn an_empty_store_is_no_error() {
                 "count": 0
               },
               "images": 0,
+              "indexes": 0,
               "layers": {
                 "bytes": 0,
                 "count": 0

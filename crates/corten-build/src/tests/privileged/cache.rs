@@ -262,7 +262,7 @@ fn names_are_given_and_left_alone_when_they_are_right() {
     options.tags = vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()];
     let image = world.build_with(&options).unwrap();
     let tagged = world.store.references().unwrap();
-    assert_eq!(tagged.iter().filter(|tagged| tagged.image == image.id).count(), 2);
+    assert_eq!(tagged.iter().filter(|tagged| tagged.target == image.id.into()).count(), 2);
     world.build_with(&options).unwrap();
     assert_eq!(world.store.references().unwrap(), tagged);
 }

@@ -14,7 +14,7 @@ use expect_test::expect;
 use super::super::{Scratch, commit, config, fill, image, layer_tar, list, names};
 use super::{TarBuilder, is_root};
 use crate::archive::{LoadOptions, Loaded, Named, load, load_directory, save_docker, save_oci};
-use crate::{Image, Store, StoreError};
+use crate::{Found, Image, NewMember, Repair, Store, StoreError};
 
 fn options() -> LoadOptions {
     LoadOptions::new("linux/amd64".parse().unwrap())
@@ -28,7 +28,8 @@ fn reference(text: &str) -> Reference {
 fn sample(store: &Store) -> Named {
     let layers = [commit(store, &[("a/b", "1")]), commit(store, &[("c", "22")])];
     let image = image(store, &layers);
-    Named { image, references: vec![reference("app:1"), reference("ghcr.io/x/app:latest")] }
+    let content = Found::Image(Box::new(image));
+    Named { content, references: vec![reference("app:1"), reference("ghcr.io/x/app:latest")] }
 }
 
 fn load_from(scratch: &Scratch, archive: &[u8]) -> Result<Vec<Loaded>, StoreError> {
@@ -52,11 +53,113 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn check_loaded(loaded: &[Loaded], saved: &Named) {
-    let [Loaded { image, references }] = loaded else { panic!("one image, not {}", loaded.len()) };
-    assert_eq!(references, &saved.references);
-    assert_eq!((image.id, image.manifest), (saved.image.id, saved.image.manifest));
+    let [loaded] = loaded else { panic!("one image, not {}", loaded.len()) };
+    assert_eq!(loaded.references, saved.references);
+    let (image, saved) = (only(&loaded.content), only(&saved.content));
+    assert_eq!((image.id, image.manifest), (saved.id, saved.manifest));
     let diff_ids = |image: &Image| -> Vec<_> { image.layers.iter().map(|l| l.diff_id).collect() };
-    assert_eq!(diff_ids(image), diff_ids(&saved.image));
+    assert_eq!(diff_ids(image), diff_ids(saved));
+}
+
+/// The image, where it is not an index.
+fn only(content: &Found) -> &Image {
+    match content {
+        Found::Image(image) => image,
+        Found::Index(index) => panic!("an index of {}", index.platforms()),
+    }
+}
+
+/// An index of two platforms that share a layer, with a name.
+fn sample_index(store: &Store) -> Named {
+    let shared = commit(store, &[("shared", "1")]);
+    let mut members = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let layers = [shared.clone(), commit(store, &[("for", architecture)])];
+        let mut config = config(&layers);
+        config.architecture = architecture.to_owned();
+        let notes = BTreeMap::from([("of".to_owned(), architecture.to_owned())]);
+        let image = store.put_image(&config, &layers, &notes).unwrap();
+        members.push(NewMember { image, annotations: notes });
+    }
+    let notes = BTreeMap::from([("all".to_owned(), "1".to_owned())]);
+    let index = store.put_index(&members, &notes).unwrap();
+    Named { content: Found::Index(index), references: vec![reference("multi:1")] }
+}
+
+#[test]
+fn an_archive_of_an_index_is_loaded_as_a_whole_or_for_one_platform() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let named = sample_index(&store);
+    let Found::Index(saved) = &named.content else { panic!("no index") };
+    let mut archive = Vec::new();
+    save_oci(&store, std::slice::from_ref(&named), &mut archive).unwrap();
+    let other = Scratch::new();
+    let store = other.store();
+    let loaded = load(&store, &mut archive.as_slice(), &LoadOptions::all()).unwrap();
+    // What we write has the layers as the store has them: nothing changes on the way.
+    let Found::Index(index) = &loaded[0].content else { panic!("no index") };
+    assert_eq!((index.digest, &index.members), (saved.digest, &saved.members));
+    assert_eq!(index.annotations, saved.annotations);
+    for architecture in ["amd64", "arm64"] {
+        let platform = Platform::new("linux", architecture, None);
+        let image = store.resolve_for("multi:1", &platform).unwrap().unwrap();
+        assert_eq!(image.config.architecture, architecture);
+        assert_eq!(image.annotations["of"], architecture);
+    }
+    assert!(store.fsck(Repair::No).unwrap().problems.is_empty());
+
+    let third = Scratch::new();
+    let arm64 = LoadOptions::new(Platform::new("linux", "arm64", None));
+    let loaded = load(&third.store(), &mut archive.as_slice(), &arm64).unwrap();
+    assert_eq!(only(&loaded[0].content).config.architecture, "arm64");
+    assert_eq!(third.store().images().unwrap().len(), 1);
+}
+
+#[test]
+fn a_docker_archive_of_an_index_has_one_platform() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let named = sample_index(&store);
+    let save = |architecture: &str| {
+        let platform = Platform::new("linux", architecture, None);
+        let mut archive = Vec::new();
+        save_docker(&store, std::slice::from_ref(&named), &platform, &mut archive)?;
+        Ok::<_, StoreError>(archive)
+    };
+    let other = Scratch::new();
+    let loaded = load_from(&other, &save("arm64").unwrap()).unwrap();
+    assert_eq!(only(&loaded[0].content).config.architecture, "arm64");
+    let error = save("s390x").unwrap_err();
+    let expected = "the image is not there for `linux/s390x`, only for linux/amd64, linux/arm64";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn an_index_whose_other_platforms_were_not_saved_is_an_image() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let named = sample(&store);
+    let image = only(&named.content);
+    let tars: Vec<Vec<u8>> = image.layers.iter().map(|l| layer_tar(&store, l)).collect();
+    let mut layout = Layout::new();
+    let manifest = layout.image(&store, image, &tars);
+    let absent = Descriptor::new(media_type::MANIFEST, Digest::of(b"not here"), 3);
+    let inner = json::canonical(&Index::new(vec![absent, manifest]));
+    let inner = layout.blob(media_type::INDEX, inner);
+    layout.index(vec![inner]);
+    let other = Scratch::new();
+    let loaded = load(&other.store(), &mut layout.tar().as_slice(), &LoadOptions::all()).unwrap();
+    assert_eq!(only(&loaded[0].content).id, image.id);
 }
 
 #[test]
@@ -86,7 +189,7 @@ fn an_oci_archive_is_deterministic_and_read_back() {
         let other = Scratch::new();
         check_loaded(&load_from(&other, &archive).unwrap(), &named);
         let store = other.store();
-        assert_eq!(store.resolve("app:1").unwrap().unwrap().id, named.image.id);
+        assert_eq!(store.resolve("app:1").unwrap().unwrap().id, only(&named.content).id);
         let layer = &store.resolve("app:1").unwrap().unwrap().layers[0];
         assert_eq!(file::read(&layer.path.join("a/b")).unwrap(), b"1");
     }
@@ -101,7 +204,8 @@ fn a_docker_archive_is_deterministic_and_read_back() {
     let store = scratch.store();
     let named = sample(&store);
     let mut archive = Vec::new();
-    save_docker(&store, std::slice::from_ref(&named), &mut archive).unwrap();
+    let host = Platform::host();
+    save_docker(&store, std::slice::from_ref(&named), &host, &mut archive).unwrap();
     let other = Scratch::new();
     check_loaded(&load_from(&other, &archive).unwrap(), &named);
     let unpacked = scratch.path.join("unpacked");
@@ -184,11 +288,12 @@ fn compressed_layers_of_other_tools_are_read() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let named = sample(&store);
-    let tars: Vec<Vec<u8>> = named.image.layers.iter().map(|l| layer_tar(&store, l)).collect();
+    let tars: Vec<Vec<u8>> =
+        only(&named.content).layers.iter().map(|l| layer_tar(&store, l)).collect();
     let mut layout = Layout::new();
     // A zstd frame to be skipped comes first in zstd:chunked layers.
     let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4][..], &zstd(&tars[1])].concat();
-    let manifest = layout.image(&store, &named.image, &[gzip(&tars[0]), skipped]);
+    let manifest = layout.image(&store, only(&named.content), &[gzip(&tars[0]), skipped]);
     let for_platform = |descriptor: &Descriptor, platform: &str| Descriptor {
         platform: Some(platform.parse::<Platform>().unwrap()),
         ..descriptor.clone()
@@ -203,7 +308,7 @@ fn compressed_layers_of_other_tools_are_read() {
     layout.index(vec![inner]);
     let other = Scratch::new();
     let loaded = load_from(&other, &layout.tar()).unwrap();
-    assert_eq!(loaded[0].image.id, named.image.id);
+    assert_eq!(only(&loaded[0].content).id, only(&named.content).id);
     assert_eq!(loaded[0].references, [reference("app:1")]);
     let store = other.store();
     let none = LoadOptions::new("linux/s390x".parse().unwrap());
@@ -219,10 +324,12 @@ fn archives_that_lie_are_refused_and_leave_no_image() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let named = sample(&store);
-    let tars: Vec<Vec<u8>> = named.image.layers.iter().map(|l| layer_tar(&store, l)).collect();
+    let tars: Vec<Vec<u8>> =
+        only(&named.content).layers.iter().map(|l| layer_tar(&store, l)).collect();
     let refused = |change: &dyn Fn(&mut Layout)| {
         let mut layout = Layout::new();
-        let manifest = layout.image(&store, &named.image, &[tars[0].clone(), gzip(&tars[1])]);
+        let manifest =
+            layout.image(&store, only(&named.content), &[tars[0].clone(), gzip(&tars[1])]);
         layout.index(vec![manifest]);
         change(&mut layout);
         let other = Scratch::new();
@@ -249,7 +356,7 @@ fn archives_that_lie_are_refused_and_leave_no_image() {
     assert!(matches!(refused(&torn), StoreError::ArchiveImage { .. }));
     let bomb = gzip(&vec![0; 80 << 20]);
     let error = refused(&|layout| {
-        let mut config = config(&named.image.layers[..1]);
+        let mut config = config(&only(&named.content).layers[..1]);
         config.rootfs.diff_ids[0].0 = Digest::of(b"never reached");
         let config = layout.blob(media_type::CONFIG, json::canonical(&config));
         // A thousand and more to one: twice compressed zeros.
@@ -338,8 +445,8 @@ fn links_in_old_docker_archives_are_followed() {
         .finish();
     let other = Scratch::new();
     let loaded = load_from(&other, &archive).unwrap();
-    assert_eq!(loaded[0].image.id, image.id);
-    assert_eq!(loaded[0].image.layers.len(), 2);
+    assert_eq!(only(&loaded[0].content).id, image.id);
+    assert_eq!(only(&loaded[0].content).layers.len(), 2);
 }
 
 /// Runs GNU tar, if it is there; `None` if not.

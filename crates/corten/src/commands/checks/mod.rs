@@ -210,7 +210,8 @@ enum Scope {
 
 fn request<'a>(options: &BuildOptions, ignore: Option<&'a Ignore>, scope: Scope) -> Request<'a> {
     let host = corten_oci::platform::Platform::host();
-    let platform = options.platform.clone().unwrap_or_else(|| host.clone());
+    // What differs between platforms are values of arguments; the first one stands for all.
+    let platform = options.platforms.first().cloned().unwrap_or_else(|| host.clone());
     Request {
         build_args: options.build_args.clone(),
         target: options.target.clone(),

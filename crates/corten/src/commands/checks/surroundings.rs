@@ -26,9 +26,10 @@ impl<'a> Known<'a> {
         self.missed.load(Ordering::Relaxed)
     }
 
-    fn image(&self, reference: &Reference) -> Option<Image> {
+    fn image(&self, reference: &Reference, platform: &Platform) -> Option<Image> {
         // A store that fails to answer is not the file's fault: the image is unknown then.
-        let found = self.resolver.and_then(|resolver| resolver.known(reference).ok().flatten());
+        let known = |resolver: &Resolver<'_>| resolver.known(reference, platform).ok().flatten();
+        let found = self.resolver.and_then(known);
         if found.is_none() {
             self.missed.store(true, Ordering::Relaxed);
         }
@@ -37,15 +38,22 @@ impl<'a> Known<'a> {
 }
 
 impl Bases for Known<'_> {
-    fn base(&self, image: &Reference, _platform: &Platform) -> Result<Image, BaseError> {
+    fn base(&self, image: &Reference, platform: &Platform) -> Result<Image, BaseError> {
         let missing = || BaseError::new(format!("no image `{}` here", image.familiar()), None);
-        self.image(image).ok_or_else(missing)
+        self.image(image, platform).ok_or_else(missing)
+    }
+
+    /// Nothing is executed to check a file.
+    fn can_execute(&self, _platform: &Platform) -> Result<(), BaseError> {
+        Ok(())
     }
 }
 
 impl Surroundings for Known<'_> {
-    fn base(&self, image: &str, _platform: &PlatformName) -> Option<BaseImage> {
-        let image = self.image(&image.parse().ok()?)?.config;
+    fn base(&self, image: &str, platform: &PlatformName) -> Option<BaseImage> {
+        let PlatformName { os, architecture, variant } = platform;
+        let platform = Platform::new(os, architecture, variant.as_deref());
+        let image = self.image(&image.parse().ok()?, &platform)?.config;
         let pair = |text: &String| {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             (name.to_owned(), value.to_owned())

@@ -6,12 +6,14 @@ mod options;
 use std::process::ExitCode;
 
 use corten_oci::platform::Platform;
+use corten_oci::reference::Reference;
+use corten_runtime::emulation::{self, Execution};
 use corten_runtime::{Exit, HostFacts, Io, Network, Notice, Outcome, Plan};
-use corten_store::{ContainerRecord, Image, RunningContainer, Snapshot, Store};
+use corten_store::{ContainerRecord, Found, Image, RunningContainer, Snapshot, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
 use super::Context;
-use crate::bases::Resolver;
+use crate::bases::{GOLDEN, Resolver};
 use crate::cli::{ProgressMode, PullPolicy, RunArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
@@ -37,7 +39,7 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     }
     let store = context.store()?;
     let image = find_image(context, arguments, &store)?;
-    check_platform(&image, arguments)?;
+    check_platform(context, &image, arguments)?;
     let snapshot = Snapshot::new(&image.layers)?;
     let facts = HostFacts::gather()?;
     let id = new_id();
@@ -147,17 +149,30 @@ fn notices(context: &Context, arguments: &RunArgs, notices: &[Notice]) {
 
 /// Takes the image from the store, or makes it where its name says how.
 fn find_image(context: &Context, arguments: &RunArgs, store: &Store) -> Result<Image, CliError> {
-    if let Some(image) = store.resolve(&arguments.image)? {
-        return Ok(image);
+    let chosen = super::images::platform(arguments.platform.as_deref())?;
+    let wanted = chosen.clone().unwrap_or_else(Platform::host);
+    match store.find(&arguments.image)? {
+        Some(Found::Image(image))
+            if chosen.is_none() || wanted.accepts(&image.config.platform()) =>
+        {
+            return Ok(*image);
+        }
+        Some(Found::Index(index)) if index.select(&wanted).is_some() => {
+            return Ok(store.index_image(&index, &wanted)?);
+        }
+        _ => {}
     }
-    if arguments.pull == PullPolicy::Never {
-        return super::images::find(store, &arguments.image);
+    let reference: Result<Reference, _> = arguments.image.parse();
+    let is_here = store.find(&arguments.image)?.is_some();
+    // A golden base is made for any platform; of anything else there is only what is here.
+    let is_golden = reference.as_ref().is_ok_and(|name| name.registry() == GOLDEN);
+    if arguments.pull == PullPolicy::Never || (is_here && !is_golden) {
+        return super::images::find(store, &arguments.image, chosen.as_ref());
     }
     let progress =
         Progress::new(&context.ui, ProgressMode::Auto, arguments.quiet, context.no_progress, None);
     let resolver = Resolver::new(store, &context.settings, &progress);
-    let reference = arguments.image.parse()?;
-    let found = resolver.resolve(&reference, &Platform::host());
+    let found = resolver.resolve(&reference?, &wanted);
     progress.finish();
     found.map_err(|error| {
         let hint = error.hint.clone();
@@ -165,27 +180,30 @@ fn find_image(context: &Context, arguments: &RunArgs, store: &Store) -> Result<I
     })
 }
 
-/// Refuses an image of another architecture before the kernel does in its own words.
-fn check_platform(image: &Image, arguments: &RunArgs) -> Result<(), CliError> {
-    let host = Platform::host();
+/// Refuses an image of another processor before the kernel does in its own words, or says that it is
+/// emulated.
+fn check_platform(context: &Context, image: &Image, arguments: &RunArgs) -> Result<(), CliError> {
     let platform = image.config.platform();
-    if let Some(wanted) = &arguments.platform {
-        let wanted: Platform = wanted.parse()?;
-        if wanted.normalised() != platform.normalised() {
-            return Err(CliError::new(format!(
-                "image `{}` is for {platform}, not for {wanted}",
-                arguments.image
-            )));
+    if let Some(wanted) = super::images::platform(arguments.platform.as_deref())?
+        && !wanted.accepts(&platform)
+    {
+        let message = format!("image `{}` is for {platform}, not for {wanted}", arguments.image);
+        return Err(CliError::new(message));
+    }
+    match emulation::execution(&platform)? {
+        Ok(Execution::Native) => Ok(()),
+        Ok(Execution::Emulated { interpreter }) => {
+            if !arguments.quiet {
+                let interpreter = interpreter.display();
+                context.ui.note(&format!("programs of {platform} are emulated by {interpreter}"));
+            }
+            Ok(())
+        }
+        Err(refused) => {
+            let hint = refused.hint();
+            Err(CliError::new(refused).hint(hint))
         }
     }
-    if host.accepts(&platform) {
-        return Ok(());
-    }
-    Err(CliError::new(format!(
-        "image `{}` is for {platform}, and this machine is {host}",
-        arguments.image
-    ))
-    .hint(format!("build it for this machine: `corten build --platform {host} …`")))
 }
 
 /// Stops before the start when a declared variable is not there.

@@ -7,6 +7,7 @@ mod entitlements;
 mod interrupted;
 mod locks;
 mod outputs;
+mod platforms;
 mod rootless;
 mod run;
 mod tuning;
