@@ -154,6 +154,8 @@ pub struct RunOp {
     /// As in `USER`; empty for root.
     pub user: String,
     pub network: Network,
+    /// The name of the machine that it believes to be on.
+    pub hostname: String,
     pub mounts: Vec<RunMount>,
 }
 

@@ -16,6 +16,13 @@ const CACHE_MODE: u32 = 0o755;
 /// The mode of a secret that says none.
 const SECRET_MODE: u32 = 0o400;
 
+/// The name of the machine, so that a step cannot tell one from another; BuildKit's name, since steps
+/// have been written that look for it.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// The build argument that gives it another one.
+const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 /// Where secrets are when they say no target.
 const SECRET_DIRECTORY: &str = "/run/secrets";
 
@@ -50,13 +57,17 @@ pub(super) fn plan_run(
         mounts.extend(plan_mount(dispatcher, planned, spec)?);
     }
     let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
+    let hostname = dispatcher.planner.options.build_args.get(HOSTNAME_ARGUMENT);
+    let hostname = hostname.filter(|name| !name.is_empty()).map_or(HOSTNAME, String::as_str);
+    let hostname = hostname.to_owned();
     let op = RunOp {
         args,
         script,
         env: planned.variables.pairs().to_vec(),
-        cwd: planned.config.working_dir().to_owned(),
+        cwd: absolute("/", planned.config.working_dir()),
         user: planned.config.user().to_owned(),
         network,
+        hostname,
         mounts,
     };
     planned.config.add_history(created_by, LayerMade::Yes);
@@ -77,17 +88,15 @@ fn command(
         CommandLine::Shell(word) => word,
     };
     let Some(first) = each.heredocs.first() else {
-        if word.text.trim().is_empty() {
-            return error("`RUN` needs a command", each.span);
-        }
         return Ok((planned.config.with_shell(&word.text), None));
     };
     if is_only_heredoc(&word.text, first) {
         let body = if first.chomp { chomp(&first.body) } else { first.body.clone() };
         if body.starts_with("#!") {
             let script = InlineFile { name: first.name.clone(), content: body };
-            let args = vec![format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name)];
-            return Ok((args, Some(script)));
+            // Started by the shell, as BuildKit does.
+            let path = format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name);
+            return Ok((planned.config.with_shell(&path), Some(script)));
         }
         return Ok((planned.config.with_shell(&body), None));
     }
@@ -155,8 +164,12 @@ fn plan_mount(
         let diagnostic = Diagnostic::error("the mount has no target").at(span);
         return Err(Box::new(diagnostic.with_hint("add `target=/path`")));
     };
+    let default_id = cleaned(target);
     let target = target_path(planned, target, span)?;
     let source = absolute("/", mount.source.as_deref().unwrap_or("/"));
+    if mount.kind == MountType::Tmpfs && source != "/" {
+        return error("a memory file system has no source", span);
+    }
     let kind = match mount.kind {
         MountType::Tmpfs => RunMountKind::Tmpfs { size_bytes: mount.size_bytes },
         MountType::Bind => {
@@ -175,7 +188,7 @@ fn plan_mount(
                 None => None,
             };
             RunMountKind::Cache {
-                id: mount.id.clone().unwrap_or_else(|| target.clone()),
+                id: mount.id.clone().unwrap_or(default_id),
                 sharing: match mount.sharing {
                     None | Some(Sharing::Shared) => CacheSharing::Shared,
                     Some(Sharing::Private) => CacheSharing::Private,
@@ -219,6 +232,12 @@ fn secret(planned: &Planned, mount: &mount::Mount, span: Span) -> PlanResult<Run
             gid: mount.gid.unwrap_or(0),
         },
     })
+}
+
+/// The name of a cache that has only a target: the target as it was written, without its detours.
+fn cleaned(target: &str) -> String {
+    let clean = absolute("/", target);
+    if target.starts_with('/') { clean } else { clean.trim_start_matches('/').to_owned() }
 }
 
 fn target_path(planned: &Planned, target: &str, span: Span) -> PlanResult<String> {

@@ -5,15 +5,12 @@ use std::sync::Once;
 
 use corten_diag::{Event, Reporter, Stream};
 use corten_runtime::{
-    BindMount, ContainerSpec, Exit, HostFacts, HostFiles, Io, Limit, Mount, Network, Rootfs, Stdin,
-    TmpfsMount,
+    BindMount, Capability, ContainerSpec, Exit, HostFacts, HostFiles, Io, Limit, Mount, Network,
+    Rootfs, Stdin, TmpfsMount,
 };
 
 use super::{ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
 use crate::traits::Executor;
-
-/// The name that every step has, so that it cannot tell one machine from another.
-const HOSTNAME: &str = "build";
 
 /// Runs steps as containers.
 pub struct RuntimeExecutor<'a> {
@@ -84,7 +81,14 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     spec.gid = step.gid;
     spec.additional_gids.clone_from(&step.additional_gids);
     spec.stdin = Stdin::Null;
-    spec.hostname = Some(HOSTNAME.to_owned());
+    spec.hostname = Some(step.hostname.clone());
+    // Steps that install software call `sudo` and `su`, and have the capabilities of the container
+    // at most. What is built runs without this later.
+    spec.no_new_privileges = false;
+    if network != Network::Host {
+        // `ping` has it as a file capability, and would not even start.
+        spec.capabilities.insert(Capability::NetRaw);
+    }
     spec.network = network;
     spec.mounts = step.mounts.iter().map(mount).collect();
     spec.resources.memory_bytes = step.limits.memory_bytes.map(Limit::required);

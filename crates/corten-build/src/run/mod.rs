@@ -32,6 +32,7 @@ pub struct RunStep {
     pub gid: u32,
     pub additional_gids: Vec<u32>,
     pub network: Network,
+    pub hostname: String,
     pub mounts: Vec<StepMount>,
     /// Read-only layers, top first; may be empty for a stage from scratch.
     pub lowers: Vec<PathBuf>,

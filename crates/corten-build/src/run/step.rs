@@ -97,6 +97,7 @@ fn make_step(
         gid: user.gid,
         additional_gids: user.additional_gids.clone(),
         network: op.network,
+        hostname: op.hostname.clone(),
         mounts,
         lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,

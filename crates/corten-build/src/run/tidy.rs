@@ -43,9 +43,9 @@ pub(crate) const SCRUBBED: [&str; 14] = [
     "var/lib/dpkg/statoverride-old",
 ];
 
-/// What the runtime mounts into every container.
-const RUNTIME_TARGETS: [&str; 6] =
-    ["proc", "sys", "dev", "etc/resolv.conf", "etc/hosts", "etc/hostname"];
+/// The files that the runtime mounts into every container. The directories `proc`, `sys` and `dev` stay
+/// where an image had none: BuildKit leaves them too, and every container needs them.
+const RUNTIME_TARGETS: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
 /// Tidies the directory that a step wrote to.
 pub(crate) fn tidy(tree: &Path, below: &dyn Files, targets: &[&Path]) -> Result<(), StepError> {
