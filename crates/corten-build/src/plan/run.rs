@@ -43,7 +43,7 @@ pub(super) fn plan_run(
         return unsupported("`RUN --device`", device.span, hint);
     }
     dispatcher.check_can_run(planned, each.span)?;
-    let (args, script) = command(planned, each, run)?;
+    let (args, script) = command(planned, each, run);
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);
     }
@@ -76,19 +76,15 @@ pub(super) fn plan_run(
 }
 
 /// The program with its arguments, and the here-document that is a program of its own.
-fn command(
-    planned: &Planned,
-    each: &Instruction,
-    run: &Run,
-) -> PlanResult<(Vec<String>, Option<InlineFile>)> {
+fn command(planned: &Planned, each: &Instruction, run: &Run) -> (Vec<String>, Option<InlineFile>) {
     let word = match &run.command {
         CommandLine::Exec(words) => {
-            return Ok((words.iter().map(|word| word.text.clone()).collect(), None));
+            return (words.iter().map(|word| word.text.clone()).collect(), None);
         }
         CommandLine::Shell(word) => word,
     };
     let Some(first) = each.heredocs.first() else {
-        return Ok((planned.config.with_shell(&word.text), None));
+        return (planned.config.with_shell(&word.text), None);
     };
     if is_only_heredoc(&word.text, first) {
         let body = if first.chomp { chomp(&first.body) } else { first.body.clone() };
@@ -96,9 +92,9 @@ fn command(
             let script = InlineFile { name: first.name.clone(), content: body };
             // Started by the shell, as BuildKit does.
             let path = format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name);
-            return Ok((planned.config.with_shell(&path), Some(script)));
+            return (planned.config.with_shell(&path), Some(script));
         }
-        return Ok((planned.config.with_shell(&body), None));
+        return (planned.config.with_shell(&body), None);
     }
     // The shell reads its own here-documents.
     let mut text = word.text.clone();
@@ -107,7 +103,7 @@ fn command(
         text.push_str(&heredoc.body);
         text.push_str(&heredoc.name);
     }
-    Ok((planned.config.with_shell(&text), None))
+    (planned.config.with_shell(&text), None)
 }
 
 /// Whether a command is nothing but the word that begins a here-document.

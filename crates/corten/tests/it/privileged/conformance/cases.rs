@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use corten_sys::file;
 use corten_testkit::TestContext;
 
+/// Signs for what editors and checks take away at the end of a line.
+const INVISIBLE: [(char, &str); 3] = [('␣', " "), ('␉', "\t"), ('␍', "\r")];
+
 /// In flags, the directory of the case's context.
 const CONTEXT_WORD: &str = "CONTEXT";
 
@@ -28,6 +31,7 @@ pub(super) struct Case {
 ///   options of `tar` and compressed as the name says;
 /// - `--- flags` are words for the command line, in which `CONTEXT` is the context's directory;
 /// - `--- deviation` says why Corten differs on purpose;
+/// - blanks, tabs and carriage returns at the end of a line are written as signs, see [`INVISIBLE`];
 /// - `--- since` has the version of the frontend that understands the case first.
 pub(super) fn parse(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
@@ -38,10 +42,12 @@ pub(super) fn parse(text: &str) -> Vec<Case> {
             "flags" => case.flags = body.split_whitespace().map(str::to_owned).collect(),
             "deviation" => case.deviation = Some(body.trim().to_owned()),
             "since" => case.since = Some(body.trim().to_owned()),
-            _ => case.files.push((name, body)),
+            _ => {
+                let text = INVISIBLE.iter().fold(body, |text, (sign, is)| text.replace(*sign, is));
+                case.files.push((name, text));
+            }
         }
     };
-    // Not `lines`, which would take away the line ends of other systems.
     for line in text.split_inclusive('\n') {
         if let Some(name) = line.strip_prefix("=== ") {
             finish(&mut cases, part.take());

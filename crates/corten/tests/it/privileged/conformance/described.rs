@@ -33,8 +33,9 @@ impl Described {
         let manifest = index["manifests"][0]["digest"].as_str().expect("an index has a digest");
         let manifest = Manifest::parse(blob(&manifest.parse().expect("a digest")));
         let manifest = manifest.expect("our own manifest can be read");
-        let layers = manifest.layers.iter().map(|layer| blob(&layer.digest).as_slice()).collect();
-        Self::new(blob(&manifest.config.digest), layers, base)
+        let layers: Vec<&[u8]> =
+            manifest.layers.iter().map(|layer| blob(&layer.digest).as_slice()).collect();
+        Self::new(blob(&manifest.config.digest), &layers, base)
     }
 
     /// Reads what `docker save` wrote.
@@ -47,10 +48,11 @@ impl Described {
         };
         let image = &manifest[0];
         let layers = image["Layers"].as_array().expect("layers are a list");
-        Self::new(file(&image["Config"]), layers.iter().map(file).collect(), base)
+        let layers: Vec<&[u8]> = layers.iter().map(file).collect();
+        Self::new(file(&image["Config"]), &layers, base)
     }
 
-    fn new(config: &[u8], layers: Vec<&[u8]>, base: Option<&Self>) -> Self {
+    fn new(config: &[u8], layers: &[&[u8]], base: Option<&Self>) -> Self {
         let config = ImageConfig::parse(config).expect("a configuration can be read");
         let base =
             base.filter(|base| config.rootfs.diff_ids.starts_with(&base.config.rootfs.diff_ids));

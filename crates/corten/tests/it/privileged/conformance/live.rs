@@ -25,10 +25,11 @@ use crate::world::with_base;
 
 /// The topics that are compared at every run of the gate, which must not take long; the others are
 /// known from what was recorded.
-const TOPICS: [&str; 8] =
-    ["archives", "config", "copy", "ignore", "run", "sources", "stages", "variables"];
+const TOPICS: [&str; 7] =
+    ["archives", "config", "copy", "ignore", "sources", "stages", "variables"];
 
-/// The major version of docker that recorded the cases: an older one may differ from them.
+/// The major version of docker that recorded the cases: an older one may differ from them, and its
+/// history lacks flags.
 const RECORDED_MAJOR: u32 = 28;
 
 /// How many cases are built at once.
@@ -101,7 +102,10 @@ fn the_installed_docker_makes_the_same() {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let theirs = build_there(docker, context, base_there, case, (&there, &[]));
                     let ours = build_here(context, base_here, case, &here);
-                    if ours == theirs {
+                    let is_old = major < RECORDED_MAJOR;
+                    if ours == theirs
+                        || (is_old && without_history(&ours) == without_history(&theirs))
+                    {
                         continue;
                     }
                     let mut wrong = wrong.lock().expect("no other comparison has failed");
@@ -152,6 +156,11 @@ fn start(owner: &TestContext) -> Daemon {
     }
     drop(namespaces);
     panic!("dockerd did not start:\n{}", owner.read("log"));
+}
+
+/// A description without what the instructions said.
+fn without_history(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with("history")).collect()
 }
 
 /// Which cases an old docker cannot be asked about, with the reason.
