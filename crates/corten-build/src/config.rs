@@ -83,7 +83,7 @@ impl StageConfig {
         Self { image, created, cmd_set: false }
     }
 
-    /// The directory that relative paths begin at.
+    /// The directory that relative paths begin at: absolute, but written as its author did.
     pub(crate) fn working_dir(&self) -> &str {
         self.image.config.working_dir.as_deref().unwrap_or("/")
     }
@@ -141,9 +141,14 @@ impl StageConfig {
         self.add_history(text, LayerMade::No);
     }
 
-    /// `WORKDIR`; true if the directory is to be made.
+    /// `WORKDIR`; true if the directory is to be made. As in BuildKit, a path that is absolute is
+    /// kept as it was written and one that is relative is joined; an empty one changes nothing.
     pub(crate) fn workdir(&mut self, path: &str) -> bool {
-        let path = absolute(self.working_dir(), path);
+        let path = match path {
+            "" => self.working_dir().to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => absolute(self.working_dir(), path),
+        };
         let makes_layer = path != "/";
         let layer = if makes_layer { LayerMade::Yes } else { LayerMade::No };
         self.add_history(format!("WORKDIR {path}"), layer);

@@ -273,7 +273,7 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
         Network::None => "none",
         Network::Host => "host",
     });
-    key.number(op.mounts.len() as u64);
+    key.text(&op.hostname).number(op.mounts.len() as u64);
     if !op.normalise {
         key.text("as written");
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use corten_diag::{Diagnostic, Event};
 use corten_record::Fetched;
 use corten_store::{Layer, Seal};
 
@@ -95,7 +96,20 @@ impl Execution<'_> {
         } else {
             Databases::read(self.below.files()?.snapshot())?
         };
-        Ok(owner::resolve(&databases, owner).map_err(CopyError::from)?)
+        let owner = owner::resolve(&databases, owner).map_err(CopyError::from)?;
+        if self.below.layers.is_empty()
+            && let Some(error) = owner.unknown.first()
+        {
+            // As in BuildKit: with nothing below there is nobody to ask.
+            return Err(CopyError::from(error.clone()).into());
+        }
+        for error in &owner.unknown {
+            let message = format!("{error}: the files get the owner {}:{}", owner.uid, owner.gid);
+            let mut warning = Diagnostic::warning(message).at(self.step.place.span);
+            warning.hint = error.hint();
+            self.tools.reporter.report(Event::Diagnostic(warning));
+        }
+        Ok((owner.uid, owner.gid))
     }
 
     pub(crate) fn place<'p>(

@@ -172,6 +172,8 @@ pub struct RunOp {
     pub hosts: Vec<(String, IpAddr)>,
     /// Whether it has all rights that its caller can give.
     pub insecure: bool,
+    /// The name of the machine that it believes to be on.
+    pub hostname: String,
     pub mounts: Vec<RunMount>,
     /// Whether what differs from run to run is made the same, see [`RunOptions::normalise`].
     ///

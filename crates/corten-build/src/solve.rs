@@ -481,7 +481,7 @@ impl<'a> Solver<'a> {
             key.text("linked");
             if let Some(named) = copy.owner.as_deref().filter(|owner| !owner::is_numeric(owner)) {
                 let databases = Databases::read(below.files()?.snapshot())?;
-                let (uid, gid) = owner::resolve(&databases, named)?;
+                let owner::Owner { uid, gid, .. } = owner::resolve(&databases, named)?;
                 key.number(u64::from(uid)).number(u64::from(gid));
             }
             for (path, found) in &directories {

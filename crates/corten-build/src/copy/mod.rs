@@ -249,8 +249,13 @@ impl Copier<'_> {
             let dest = self.draft.resolve(&TreePath::root(), self.op.dest.as_bytes())?;
             let made = Meta { mode: MADE_DIRECTORY_MODE, ..self.made.clone() };
             self.draft.make_dirs(&dest, &made)?;
-            let rules =
-                archive::Rules { owner: self.owner, special: archive::Special::Make, made: &made };
+            // Directories that the archive only implies belong to root whatever `--chown` says.
+            let implied = Meta { uid: 0, gid: 0, ..made };
+            let rules = archive::Rules {
+                owner: self.owner,
+                special: archive::Special::Make,
+                made: &implied,
+            };
             return archive::unpack(&root.found, &mut self.draft, &dest, &rules, spool);
         }
         let dest = self.destination(&item.name, root.found.is_directory())?;

@@ -36,21 +36,43 @@ pub(crate) fn is_numeric(owner: &str) -> bool {
     }
 }
 
+/// Who the files shall belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Names that the image does not know.
+    pub(crate) unknown: Vec<UserError>,
+}
+
 /// Finds the ids of `--chown`. A number without a group is user and group, as in Docker; a name
-/// without a group brings its primary group.
-pub(crate) fn resolve(databases: &Databases, owner: &str) -> Result<(u32, u32), UserError> {
+/// without a group brings its primary group. As in BuildKit, an unknown user is root and an unknown
+/// group changes nothing: a build must not fail here that passes there, but it says so.
+pub(crate) fn resolve(databases: &Databases, owner: &str) -> Result<Owner, UserError> {
     let (name, group) = match owner.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
         None => (owner, None),
     };
-    let found = user::resolve(&databases.passwd, &databases.group, name)?;
-    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-    let gid = match group {
-        Some(group) => user::resolve_group(&databases.group, group)?,
-        None if is_number => found.uid,
-        None => found.gid,
+    let mut unknown = Vec::new();
+    let (uid, mut gid) = match user::resolve(&databases.passwd, &databases.group, name) {
+        Ok(found) => {
+            let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+            (found.uid, if is_number { found.uid } else { found.gid })
+        }
+        Err(error @ UserError::UnknownUser { .. }) => {
+            unknown.push(error);
+            (0, 0)
+        }
+        Err(error) => return Err(error),
     };
-    Ok((found.uid, gid))
+    if let Some(group) = group {
+        match user::resolve_group(&databases.group, group) {
+            Ok(found) => gid = found,
+            Err(error @ UserError::UnknownGroup { .. }) => unknown.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Owner { uid, gid, unknown })
 }
 
 impl From<StoreError> for CopyError {

@@ -67,11 +67,11 @@ pub(crate) fn select(files: &dyn Files, op: &CopyOp) -> Result<Selection, CopyEr
     let mut selection = Selection::default();
     for (word, source) in op.sources.iter().enumerate() {
         if op.parents {
-            let item = select_parents(files, word, source, &excludes)?;
-            if item.entries.len() == 1 && wild(source) {
+            let items = select_parents(files, word, source, &excludes)?;
+            if items.iter().all(|item| item.entries.len() == 1) && wild(source) {
                 selection.unmatched.push(word);
             }
-            selection.items.push(item);
+            selection.items.extend(items);
         } else {
             let before = selection.items.len();
             for (name, root) in match_source(files, word, source)? {
@@ -185,30 +185,37 @@ fn match_below(
     Ok(())
 }
 
-/// `--parents`: what matches below the root, or below the pivot `/./`, with its directories.
+/// `--parents`: what matches below the root, or below the pivot `/./`, with its directories. A
+/// pivot with wildcards may be several directories.
 fn select_parents(
     files: &dyn Files,
     word: usize,
     source: &SourceWord,
     excludes: &Matcher,
-) -> Result<Item, CopyError> {
+) -> Result<Vec<Item>, CopyError> {
     let (pivot, pattern) = source.text.split_once("/./").unwrap_or(("", &source.text));
     let pattern = String::from_utf8_lossy(&clean(pattern)).into_owned();
     let missing = || not_found(files, word, &source.text);
-    if is_wild(pivot) {
-        return Err(CopyError::Pattern { text: pivot.to_owned() });
-    }
-    let root = resolve(files, &clean(pivot), true)?.ok_or_else(missing)?;
-    if !root.is_directory() {
+    let pivot = SourceWord { text: pivot.to_owned(), ..source.clone() };
+    let mut roots: Vec<Found> =
+        match_source(files, word, &pivot)?.into_iter().map(|(_, root)| root).collect();
+    if wild(&pivot) {
+        roots.retain(Found::is_directory);
+    } else if !roots.iter().all(Found::is_directory) {
         return Err(missing());
     }
-    if !is_wild(&pattern) {
-        let required = [root.path.as_bytes(), pattern.as_bytes()].join(&b'/');
-        resolve(files, &required, true)?.ok_or_else(missing)?;
+    if !wild(&pivot) && !is_wild(&pattern) {
+        for root in &roots {
+            let required = [root.path.as_bytes(), pattern.as_bytes()].join(&b'/');
+            resolve(files, &required, true)?.ok_or_else(missing)?;
+        }
     }
     let includes = if pattern.is_empty() { None } else { Some(Matcher::new(&[pattern])?) };
-    let entries = walk(files, &root, includes.as_ref(), excludes)?;
-    Ok(Item { word, name: Vec::new(), time: None, entries })
+    let item = |root: &Found| {
+        let entries = walk(files, root, includes.as_ref(), excludes)?;
+        Ok(Item { word, name: Vec::new(), time: None, entries })
+    };
+    roots.iter().map(item).collect()
 }
 
 fn last_name(path: &[u8]) -> Vec<u8> {

@@ -148,9 +148,6 @@ fn plan_common(
     let mut sources = Vec::new();
     for word in common.sources {
         let text = scope.expand(word)?;
-        if text.is_empty() {
-            return error(format!("the source `{}` expands to nothing", word.text), word.span);
-        }
         sources.push(SourceWord { text, span: word.span, literal: false, remote: None });
     }
     let written = scope.expand(common.dest)?;
@@ -165,10 +162,8 @@ fn plan_common(
         },
         _ => None,
     };
-    let mut excludes = Vec::new();
-    for word in common.excludes {
-        excludes.push(scope.expand(word)?);
-    }
+    // As in BuildKit, these are taken as they are written.
+    let excludes = common.excludes.iter().map(|word| word.text.clone()).collect();
     let inline = common.files.iter().map(|file| inline(file, &scope)).collect::<PlanResult<_>>()?;
     let created_by = created_by(common, &sources, owner.as_deref(), chmod.as_deref(), &written);
     let dest = destination(planned.config.working_dir(), &written);

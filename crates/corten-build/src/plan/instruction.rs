@@ -5,7 +5,7 @@ use corten_dockerfile::{Argument, CommandLine, Instruction, Kind, Pair, Word, wo
 
 use super::scope::is_variable;
 use super::{PlanResult, Planned, Planner, Scope, copy, error, run};
-use crate::config::LayerMade;
+use crate::config::{LayerMade, absolute};
 use crate::graph::{Input, Op, Place, StageId, Step, WorkdirOp};
 use crate::options::NamedContext;
 use crate::remote::without_credentials;
@@ -16,9 +16,6 @@ const SIGNALS: [&str; 34] = [
     "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
     "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
-
-/// The largest signal of Linux.
-const SIGNAL_MAX: u32 = 64;
 
 /// Plans one instruction.
 pub(super) struct Dispatcher<'p, 'a> {
@@ -86,7 +83,11 @@ impl Dispatcher<'_, '_> {
                 Ok(())
             }
             Kind::OnBuild(inner) => {
-                planned.config.on_build(inner.original.clone());
+                let mut trigger = inner.original.clone();
+                for heredoc in &inner.heredocs {
+                    trigger.push_str(&format!("\n{}{}", heredoc.body, heredoc.name));
+                }
+                planned.config.on_build(trigger);
                 Ok(())
             }
             Kind::Maintainer(name) => {
@@ -148,12 +149,9 @@ impl Dispatcher<'_, '_> {
         path: &Word,
     ) -> PlanResult<()> {
         let text = self.expand(planned, path)?;
-        if text.is_empty() {
-            return error(format!("the path `{}` expands to nothing", path.text), path.span);
-        }
         let user = planned.config.user().to_owned();
         if planned.config.workdir(&text) {
-            let path = planned.config.working_dir().to_owned();
+            let path = absolute("/", planned.config.working_dir());
             self.push(planned, each, Op::Workdir(WorkdirOp { path, user }));
         }
         Ok(())
@@ -278,8 +276,9 @@ fn command_args(planned: &Planned, command: &CommandLine) -> Vec<String> {
 }
 
 fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u32>() {
-        return (1..=SIGNAL_MAX).contains(&number);
+    // Docker takes every number but zero here, and what it means is seen when it is sent.
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);

@@ -255,7 +255,12 @@ impl<'a> Planner<'a> {
         self.globals =
             scope::global(&self.host, &self.platform, target.unwrap_or("default"), given);
         for instruction in self.global_args {
-            let Kind::Arg(arguments) = &instruction.kind else { continue };
+            let Kind::Arg(arguments) = &instruction.kind else {
+                let message = format!("`{}` stands before the first `FROM`", instruction.name);
+                let diagnostic = Diagnostic::error(message).at(instruction.span);
+                let hint = "only `ARG` may; move it behind the `FROM` of its stage";
+                return Err(Box::new(diagnostic.with_hint(hint)));
+            };
             for argument in arguments {
                 let name = &argument.name.text;
                 let value = match (given.get(name), &argument.default) {

@@ -24,6 +24,12 @@ const AGENT_MODE: u32 = 0o600;
 
 /// Where agents are when they say no target: this and `.0`, `.1` and so on.
 const AGENT_TARGET: &str = "/run/buildkit/ssh_agent";
+/// The name of the machine, so that a step cannot tell one from another; BuildKit's name, since steps
+/// have been written that look for it.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// The build argument that gives it another one.
+const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 /// Where secrets are when they say no target.
 const SECRET_DIRECTORY: &str = "/run/secrets";
@@ -39,7 +45,7 @@ pub(super) fn plan_run(
         return unsupported("`RUN --device`", device.span, hint);
     }
     dispatcher.planner.check_can_run(&planned.platform, each.span)?;
-    let (args, script) = command(planned, each, run)?;
+    let (args, script) = command(planned, each, run);
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);
     }
@@ -52,15 +58,19 @@ pub(super) fn plan_run(
         mounts.extend(plan_mount(dispatcher, planned, spec, agents)?);
     }
     let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
+    let hostname = dispatcher.planner.options.build_args.get(HOSTNAME_ARGUMENT);
+    let hostname = hostname.filter(|name| !name.is_empty()).map_or(HOSTNAME, String::as_str);
+    let hostname = hostname.to_owned();
     let op = RunOp {
         args,
         script,
         env: planned.variables.pairs().to_vec(),
-        cwd: planned.config.working_dir().to_owned(),
+        cwd: absolute("/", planned.config.working_dir()),
         user: planned.config.user().to_owned(),
         network,
         hosts: dispatcher.planner.options.run.hosts.clone(),
         insecure,
+        hostname,
         mounts,
         normalise: dispatcher.planner.options.run.normalise,
     };
@@ -102,31 +112,25 @@ fn refused<T>(what: &str, entitlement: &str, span: Span) -> PlanResult<T> {
 }
 
 /// The program with its arguments, and the here-document that is a program of its own.
-fn command(
-    planned: &Planned,
-    each: &Instruction,
-    run: &Run,
-) -> PlanResult<(Vec<String>, Option<InlineFile>)> {
+fn command(planned: &Planned, each: &Instruction, run: &Run) -> (Vec<String>, Option<InlineFile>) {
     let word = match &run.command {
         CommandLine::Exec(words) => {
-            return Ok((words.iter().map(|word| word.text.clone()).collect(), None));
+            return (words.iter().map(|word| word.text.clone()).collect(), None);
         }
         CommandLine::Shell(word) => word,
     };
     let Some(first) = each.heredocs.first() else {
-        if word.text.trim().is_empty() {
-            return error("`RUN` needs a command", each.span);
-        }
-        return Ok((planned.config.with_shell(&word.text), None));
+        return (planned.config.with_shell(&word.text), None);
     };
     if is_only_heredoc(&word.text, first) {
         let body = if first.chomp { chomp(&first.body) } else { first.body.clone() };
         if body.starts_with("#!") {
             let script = InlineFile { name: first.name.clone(), content: body };
-            let args = vec![format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name)];
-            return Ok((args, Some(script)));
+            // Started by the shell, as BuildKit does.
+            let path = format!("{}/{}", crate::run::SCRIPT_DIRECTORY, first.name);
+            return (planned.config.with_shell(&path), Some(script));
         }
-        return Ok((planned.config.with_shell(&body), None));
+        return (planned.config.with_shell(&body), None);
     }
     // The shell reads its own here-documents.
     let mut text = word.text.clone();
@@ -135,7 +139,7 @@ fn command(
         text.push_str(&heredoc.body);
         text.push_str(&heredoc.name);
     }
-    Ok((planned.config.with_shell(&text), None))
+    (planned.config.with_shell(&text), None)
 }
 
 /// Whether a command is nothing but the word that begins a here-document.
@@ -192,8 +196,12 @@ fn plan_mount(
         let diagnostic = Diagnostic::error("the mount has no target").at(span);
         return Err(Box::new(diagnostic.with_hint("add `target=/path`")));
     };
+    let default_id = cleaned(target);
     let target = target_path(planned, target, span)?;
     let source = absolute("/", mount.source.as_deref().unwrap_or("/"));
+    if mount.kind == MountType::Tmpfs && source != "/" {
+        return error("a memory file system has no source", span);
+    }
     let kind = match mount.kind {
         MountType::Tmpfs => RunMountKind::Tmpfs { size_bytes: mount.size_bytes },
         MountType::Bind => {
@@ -212,7 +220,7 @@ fn plan_mount(
                 None => None,
             };
             RunMountKind::Cache {
-                id: mount.id.clone().unwrap_or_else(|| target.clone()),
+                id: mount.id.clone().unwrap_or(default_id),
                 sharing: match mount.sharing {
                     None | Some(Sharing::Shared) => CacheSharing::Shared,
                     Some(Sharing::Private) => CacheSharing::Private,
@@ -278,6 +286,12 @@ fn agent(
         gid: mount.gid.unwrap_or(0),
     };
     Ok(RunMount { target, span, kind })
+}
+
+/// The name of a cache that has only a target: the target as it was written, without its detours.
+fn cleaned(target: &str) -> String {
+    let clean = absolute("/", target);
+    if target.starts_with('/') { clean } else { clean.trim_start_matches('/').to_owned() }
 }
 
 fn target_path(planned: &Planned, target: &str, span: Span) -> PlanResult<String> {

@@ -17,9 +17,6 @@ use corten_sys::{caps, file};
 use super::{ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
 use crate::traits::Executor;
 
-/// The name that every step has, so that it cannot tell one machine from another.
-const HOSTNAME: &str = "build";
-
 /// Where devices are.
 const DEVICES: &str = "/dev";
 
@@ -125,7 +122,14 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     spec.gid = step.gid;
     spec.additional_gids.clone_from(&step.additional_gids);
     spec.stdin = Stdin::Null;
-    spec.hostname = Some(HOSTNAME.to_owned());
+    spec.hostname = Some(step.hostname.clone());
+    // Steps that install software call `sudo` and `su`, and have the capabilities of the container
+    // at most. What is built runs without this later.
+    spec.no_new_privileges = false;
+    if network != Network::Host {
+        // `ping` has it as a file capability, and would not even start.
+        spec.capabilities.insert(Capability::NetRaw);
+    }
     spec.network = network;
     spec.listen_port = step.recorder.as_ref().map(|_| LISTEN_PORT);
     spec.mounts = step.mounts.iter().map(mount).collect();

@@ -37,6 +37,7 @@ pub struct RunStep {
     pub network: Network,
     /// Whether it has all rights that the caller can give: see `RuntimeExecutor`.
     pub insecure: bool,
+    pub hostname: String,
     pub mounts: Vec<StepMount>,
     /// Read-only layers, top first; may be empty for a stage from scratch.
     pub lowers: Vec<PathBuf>,

@@ -172,6 +172,7 @@ fn make_step(
         additional_gids: user.additional_gids.clone(),
         network: op.network,
         insecure: op.insecure,
+        hostname: op.hostname.clone(),
         mounts,
         lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,

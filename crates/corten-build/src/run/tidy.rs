@@ -16,9 +16,9 @@ use crate::copy::CopyError;
 use crate::diagnose::StepError;
 use crate::files::{Files, as_path};
 
-/// What the runtime mounts into every container.
-const RUNTIME_TARGETS: [&str; 6] =
-    ["proc", "sys", "dev", "etc/resolv.conf", "etc/hosts", "etc/hostname"];
+/// The files that the runtime mounts into every container. The directories `proc`, `sys` and `dev` stay
+/// where an image had none: BuildKit leaves them too, and every container needs them.
+const RUNTIME_TARGETS: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
 /// Tidies the directory that a step wrote to.
 pub(crate) fn tidy(tree: &Path, below: &dyn Files, targets: &[&Path]) -> Result<(), StepError> {
