@@ -22,7 +22,7 @@ const MISSING_MAX: usize = 10;
 
 /// What programs say that look for a server without a proxy in a network that has none: libc,
 /// Node.js, Go, Rust.
-const NO_NETWORK: [&str; 10] = [
+const NO_NETWORK: [&str; 12] = [
     "temporary failure in name resolution",
     "name or service not known",
     "could not resolve",
@@ -30,6 +30,8 @@ const NO_NETWORK: [&str; 10] = [
     "unable to resolve",
     "network is unreachable",
     "connection refused",
+    "failed to connect",
+    "couldn't connect",
     "eai_again",
     "no such host",
     "failed to lookup address",

@@ -66,9 +66,8 @@ impl BuildError {
             Self::NoContext { .. } => {
                 Some("give the directory that holds the files to copy".to_owned())
             }
-            Self::Store(error) => error.hint(),
+            Self::Store(error) | Self::Record(RecordError::Store(error)) => error.hint(),
             Self::Remote(error) => error.hint(),
-            Self::Record(RecordError::Store(error)) => error.hint(),
             Self::Record(_) | Self::Diagnosed(_) | Self::Read(_) => None,
         }
     }

@@ -103,7 +103,7 @@ pub fn solve_targets(
     };
     let fetched = fetch_all(graph, options, &fetching)?;
     let sources: Vec<SourceMaterial> =
-        fetched.values().filter_map(|fetched| fetched.material.clone()).collect();
+        fetched.values().filter_map(|fetched| fetched.material.as_deref().cloned()).collect();
     let session = Session::begin(options, tools.store)?;
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
     let defined = define(graph, &contexts, tools.reporter);

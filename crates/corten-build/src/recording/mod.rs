@@ -9,12 +9,12 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corten_diag::Diagnostic;
 use corten_oci::digest::Digest;
-use corten_record::{Fetched, Kind};
+use corten_record::{Fetched, Kind, RequestKey};
 use corten_store::Image;
 
 use crate::error::{BuildError, Diagnosed};
@@ -140,10 +140,10 @@ impl Materials {
     }
 }
 
-/// Artifacts by kind, name and version; then the rest by address.
-fn place_of(
-    fetched: &Fetched,
-) -> (bool, Option<(Kind, &str, Option<&str>)>, &corten_record::RequestKey) {
+/// What materials are sorted by: artifacts by kind, name and version; then the rest by address.
+type PlaceOf<'f> = (bool, Option<(Kind, &'f str, Option<&'f str>)>, &'f RequestKey);
+
+fn place_of(fetched: &Fetched) -> PlaceOf<'_> {
     let artifact = fetched.artifact();
     let named = artifact
         .map(|artifact| (artifact.kind, artifact.name.as_str(), artifact.version.as_deref()));
@@ -174,11 +174,14 @@ pub(crate) fn check_bases(graph: &Graph, lock: &Lock) -> Result<(), BuildError> 
     let of = |base: &BaseMaterial| (base.reference.clone(), base.platform.clone());
     let wanted: BTreeMap<(String, String), &BaseMaterial> =
         lock.materials.bases.iter().map(|base| (of(base), base)).collect();
-    let mut failures = Vec::new();
+    let (mut failures, mut told) = (Vec::new(), BTreeSet::new());
     for stage in &graph.stages {
         let Base::Image { reference, image: Some(image) } = &stage.base else { continue };
         let found = image.id.0;
         let key = (reference.to_string(), base_platform(image));
+        if !told.insert(key.clone()) {
+            continue;
+        }
         let diagnostic = match wanted.get(&key) {
             Some(locked) if locked.digest == found => continue,
             Some(locked) => Diagnostic::error(format!(

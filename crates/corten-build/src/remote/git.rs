@@ -73,11 +73,11 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &GitSource) -> Result<Fetch
         let (address, lock) = (git.address(), lock.name.clone());
         return Err(RemoteError::Differs { address, lock, expected, found: commit });
     }
-    let material = Some(SourceMaterial::Git {
+    let material = Some(Box::new(SourceMaterial::Git {
         url: recorded_url(source.address.shown()),
         reference: source.reference.clone(),
         commit,
-    });
+    }));
     let path = source.directory.clone();
     check_directory(&layer, source)?;
     let held = Held::Layer(layer);

@@ -109,7 +109,7 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Fetc
     file::set_mode(&path, 0o600)?;
     drop(lease);
     let modified = record.last_modified.as_deref().and_then(parse_date);
-    let material = Some(material);
+    let material = Some(Box::new(material));
     Ok(Fetched { held: Held::Staging(staging), path: name, modified, time: modified, material })
 }
 

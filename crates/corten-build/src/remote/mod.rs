@@ -127,7 +127,7 @@ pub(crate) struct Fetched {
     /// commit, of a file over HTTP when it was last changed.
     pub(crate) time: Option<i64>,
     /// What it is, for the record; absent for what was not fetched.
-    pub(crate) material: Option<SourceMaterial>,
+    pub(crate) material: Option<Box<SourceMaterial>>,
 }
 
 /// What keeps a directory.

@@ -116,10 +116,8 @@ fn recorded<'e>(
         Network::None => Ok(None),
         Network::Host => Err(StepError::HostNetwork),
         Network::Default => {
-            let missing = match session.recorder.is_offline() {
-                true => session.recorder.missing()?,
-                false => Vec::new(),
-            };
+            let is_offline = session.recorder.is_offline();
+            let missing = if is_offline { session.recorder.missing()? } else { Vec::new() };
             if missing.is_empty() { Ok(Some(session)) } else { Err(StepError::Missing { missing }) }
         }
     }
