@@ -276,9 +276,7 @@ impl Answer<'_> {
             return told(self.request, out, 403, &text);
         }
         let recorded = recorded_headers(&response);
-        if varies_with_form(&response) {
-            // The digest of one form is not that of another.
-        } else {
+        if !varies_with_form(&response) {
             self.key.accept = None;
         }
         let has_body = self.request.method != "HEAD" && !matches!(status, 204 | 304);
@@ -386,6 +384,7 @@ fn is_lasting(status: u16) -> bool {
     matches!(status, 200..=299 | 301..=303 | 307 | 308 | 404 | 410)
 }
 
+/// Whether one form of an answer is not another, so that each is known by itself.
 fn varies_with_form(response: &UpstreamResponse) -> bool {
     header(&response.headers, "vary").is_some_and(|vary| has_token(vary, "accept"))
 }

@@ -166,23 +166,32 @@ fn check(text: &str, expected: &Expect) {
 
 #[test]
 fn what_is_no_lock_is_refused_with_its_place() {
-    check("", &expect![[r#"
+    check(
+        "",
+        &expect![[r#"
         `corten.lock` is no lock file: TOML parse error at line 1, column 1
           |
         1 | 
           | ^
         missing field `version`
-    "#]]);
-    check("version = 2\nnew = 1\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "version = 2\nnew = 1\n",
+        &expect![[r#"
         `corten.lock` has version 2, and this program knows version 1
-    "#]]);
-    check("version = 1\nplatform = \"x\"\nother = 1\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "version = 1\nplatform = \"x\"\nother = 1\n",
+        &expect![[r#"
         `corten.lock` is no lock file: TOML parse error at line 3, column 1
           |
         3 | other = 1
           | ^^^^^
         unknown field `other`, expected one of `version`, `platform`, `base`, `source`, `artifact`, `index`
-    "#]]);
+    "#]],
+    );
     let head = "version = 1\nplatform = \"linux/amd64\"\n\n";
     check(
         &format!("{head}[[base]]\nreference = \"a\"\nplatform = \"b\"\ndigest = \"sha256:0\"\n"),
@@ -194,31 +203,43 @@ fn what_is_no_lock_is_refused_with_its_place() {
             `0` is not a sha256 digest: expected 64 lower-case hexadecimal digits
         "#]],
     );
-    check(&format!("{head}[[source]]\nurl = \"a\"\n"), &expect![[r#"
+    check(
+        &format!("{head}[[source]]\nurl = \"a\"\n"),
+        &expect![[r#"
         `corten.lock` is no lock file: TOML parse error at line 4, column 1
           |
         4 | [[source]]
           | ^^^^^^^^^^
         a source has `url` and `sha256`, or `git` and `commit`
-    "#]]);
+    "#]],
+    );
     let entry = "tool = \"pip\"\nurl = \"a\"\nsize = 1\nsha256 = ";
-    check(&format!("{head}[[index]]\n{entry}\"xy\"\n"), &expect![[r#"
+    check(
+        &format!("{head}[[index]]\n{entry}\"xy\"\n"),
+        &expect![[r#"
         `corten.lock` is no lock file: TOML parse error at line 8, column 10
           |
         8 | sha256 = "xy"
           |          ^^^^
         `xy` is not a sha256 digest: expected 64 lower-case hexadecimal digits
-    "#]]);
+    "#]],
+    );
     let entry = format!("{entry}\"{}\"\n", "0".repeat(64));
-    check(&format!("{head}[[index]]\n{entry}\n[[index]]\n{entry}"), &expect![[r#"
+    check(
+        &format!("{head}[[index]]\n{entry}\n[[index]]\n{entry}"),
+        &expect![[r#"
         `corten.lock` has `a` twice
-    "#]]);
+    "#]],
+    );
     let kind = "name = \"a\"\nkind = \"rpm\"\n";
-    check(&format!("{head}[[artifact]]\n{kind}{entry}"), &expect![[r#"
+    check(
+        &format!("{head}[[artifact]]\n{kind}{entry}"),
+        &expect![[r#"
         `corten.lock` is no lock file: TOML parse error at line 6, column 8
           |
         6 | kind = "rpm"
           |        ^^^^^
         unknown variant `rpm`, expected one of `deb`, `wheel`, `sdist`, `npm`, `conda`, `crate`, `go`, `git`, `file`
-    "#]]);
+    "#]],
+    );
 }
