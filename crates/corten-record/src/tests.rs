@@ -19,11 +19,13 @@ use crate::{Fetched, HttpUpstream, Policy, Recorder, Refusal, StepRecorder, Told
 
 const WHEEL: &str = "/packages/idna-3.7-py3-none-any.whl";
 
-/// What a server has, and what it was asked.
+/// An answer: status, header lines, body.
+type Page = (u16, String, Vec<u8>);
+
+/// What a server has, by path, and what it was asked.
 #[derive(Default)]
 struct Site {
-    /// Path to the answer: status, header lines, body.
-    pages: Mutex<BTreeMap<String, (u16, String, Vec<u8>)>>,
+    pages: Mutex<BTreeMap<String, Page>>,
     heads: Mutex<Vec<String>>,
 }
 
@@ -94,7 +96,7 @@ impl World {
         let bundle = directory.path().join("ca.pem");
         corten_sys::file::write(&bundle, authority.pem().as_bytes()).unwrap();
         let config = authority.server("127.0.0.1").unwrap();
-        let http = listen(Arc::clone(&site), |site, stream| site.serve(stream));
+        let http = listen(Arc::clone(&site), Site::serve);
         let https = listen(Arc::clone(&site), move |site, stream| {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
             site.serve(StreamOwned::new(session, stream));
