@@ -256,7 +256,7 @@ impl World {
             answers.iter().map(|(url, answer)| ((*url).to_owned(), answer.clone())).collect();
         let table = Arc::new(Table { answers, asked: Mutex::default() });
         let fetcher: Arc<dyn Fetcher> = table.clone();
-        let remotes = Remotes { fetcher: Some(fetcher), git: GitOptions::default() };
+        let remotes = Remotes { fetcher: Some(fetcher), ..Remotes::default() };
         Self { store, table, remotes, _temp: temp }
     }
 
