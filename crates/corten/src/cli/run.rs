@@ -85,7 +85,7 @@ pub(crate) struct RunArgs {
     /// Take the image from the store only (never), or make it when absent (missing)
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub pull: PullPolicy,
-    /// Refuse an image of another platform than this
+    /// Of an index, the image of this platform; refuse any other
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
     /// Write the container's ID to this file
