@@ -54,6 +54,7 @@ pub(super) fn plan_run(
     let created_by = format!("RUN {} # buildkit", command_text(planned, &args));
     let op = RunOp {
         args,
+        shell: planned.config.with_shell("").swap_remove(0),
         script,
         env: planned.variables.pairs().to_vec(),
         cwd: planned.config.working_dir().to_owned(),

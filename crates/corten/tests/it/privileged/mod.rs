@@ -9,4 +9,5 @@ mod locks;
 mod outputs;
 mod rootless;
 mod run;
+mod shell;
 mod tuning;
