@@ -219,6 +219,7 @@ impl LockArgs {
             plan: false,
             check: false,
             call: None,
+            shell_on_error: false,
             verify: false,
             load: false,
             push: false,

@@ -30,7 +30,7 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
-    steps::check_terminal(arguments.shell_on_error)?;
+    steps::check_terminal(&context.ui, arguments.shell_on_error)?;
     // What was unpacked or fetched is there until the build has ended.
     let opened = sources::open(context, arguments)?;
     let mut options = settle(context, arguments, &opened)?;

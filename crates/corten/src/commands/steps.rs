@@ -68,9 +68,9 @@ pub(super) fn settle(arguments: &StepArgs, run: &mut RunOptions) -> Result<(), C
 }
 
 /// Refuses `--shell-on-error` where nobody could type, before anything is built.
-pub(super) fn check_terminal(wanted: bool) -> Result<(), CliError> {
-    use rustix::termios::isatty;
-    let missing = match (isatty(std::io::stdin()), isatty(std::io::stdout())) {
+pub(super) fn check_terminal(ui: &Ui, wanted: bool) -> Result<(), CliError> {
+    let is_input = rustix::termios::isatty(std::io::stdin());
+    let missing = match (is_input, ui.data_is_terminal()) {
         _ if !wanted => return Ok(()),
         (true, true) => return Ok(()),
         (false, _) => "standard input",
