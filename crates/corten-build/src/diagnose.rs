@@ -12,6 +12,7 @@ use crate::copy::select::clean;
 use crate::files::{ContextFiles, Files as _, FilesError, Rule};
 use crate::graph::{CopyOp, Graph, Input, Op, Place, Step};
 use crate::recording;
+use crate::run::step::Kept;
 use crate::run::{ExecError, RunOutcome};
 
 /// How many of the last output lines are shown with a failed command.
@@ -74,6 +75,8 @@ pub(crate) enum StepError {
         memory_limit: Option<u64>,
         /// What was asked for meanwhile, if that was recorded.
         told: Option<Box<Told>>,
+        /// What is left of it, where somebody wants to look at it.
+        kept: Option<Box<Kept>>,
     },
     #[error("the step asked for something that it must not have")]
     Refused { told: Box<Told>, lock: String },
@@ -173,7 +176,7 @@ pub(crate) fn diagnose(
     context: Option<&ContextFiles>,
 ) -> Diagnostic {
     let diagnostic = match error {
-        StepError::Command { outcome, output, memory_limit, told } => {
+        StepError::Command { outcome, output, memory_limit, told, .. } => {
             let diagnostic = command(step, *outcome, output, *memory_limit);
             match told {
                 Some(told) => network_told(diagnostic, told, output),

@@ -160,6 +160,8 @@ pub struct InlineFile {
 pub struct RunOp {
     /// Program and arguments, the shell included.
     pub args: Vec<String>,
+    /// The program of the image's `SHELL`.
+    pub shell: String,
     /// A here-document that is executed as a file of its own.
     pub script: Option<InlineFile>,
     /// Build arguments and the image's environment.

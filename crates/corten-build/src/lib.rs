@@ -67,7 +67,7 @@ pub use options::{
 pub use plan::plan as plan_dockerfile;
 pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
-    StepMountKind, StepTuning,
+    StepMountKind, StepTuning, Terminal,
 };
 pub use solve::{Target, Tools, solve, solve_targets};
 pub use traits::{BaseError, Bases, Executor};

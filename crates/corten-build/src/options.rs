@@ -83,6 +83,8 @@ pub struct RunOptions {
     /// Names that steps find in `/etc/hosts`; they are part of the keys.
     pub hosts: Vec<(String, IpAddr)>,
     pub tuning: StepTuning,
+    /// Opens a shell where a step failed.
+    pub shell_on_error: bool,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
     pub cache_directory: Option<PathBuf>,
 }
@@ -252,6 +254,7 @@ impl RunOptions {
             normalise: true,
             hosts: Vec::new(),
             tuning: StepTuning::default(),
+            shell_on_error: false,
             cache_directory: None,
         }
     }

@@ -321,7 +321,13 @@ impl<'a> Solver<'a> {
             Err(Failed::Elsewhere) => Err(Stopped),
             Err(Failed::Here(error)) => {
                 self.finish(at.step, Outcome::Failed, elapsed);
-                self.fail(at.step, &error);
+                let first = self.fail(at.step, &error);
+                if let (true, StepError::Command { kept: Some(kept), .. }) = (first, &error)
+                    && let Err(error) = kept.open(self.tools.executor)
+                {
+                    let text = format!("no shell could be opened in the failed step: {error}");
+                    self.tools.reporter.report(Event::Warning(text));
+                }
                 Err(Stopped)
             }
         }
@@ -572,11 +578,12 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// Keeps the first failure and stops the others.
-    fn fail(&self, step: &Step, error: &StepError) {
+    /// Keeps the first failure and stops the others. Returns whether this was the first.
+    fn fail(&self, step: &Step, error: &StepError) -> bool {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         self.cancelled.store(true, Ordering::Relaxed);
-        if failure.is_none() {
+        let first = failure.is_none();
+        if first {
             let context = step.op.inputs().into_iter().find_map(|input| self.contexts.get(input));
             let mut diagnostic = diagnose(self.graph, step, error, context);
             let platform = self.graph.stage_of(step).and_then(|of| self.graph.platform_name(of));
@@ -584,6 +591,7 @@ impl<'a> Solver<'a> {
             let source = Arc::clone(&self.graph.source);
             *failure = Some(Diagnosed::new(vec![diagnostic], source).into());
         }
+        first
     }
 
     fn take_failure(&self) -> BuildError {

@@ -55,4 +55,11 @@ pub trait Executor: Sync {
         step: &RunStep,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<RunOutcome, ExecError>;
+
+    /// Lets the person at the terminal look around where a step failed, until they leave. The step's
+    /// program is a shell. Called for one step of a build at most, after all others were stopped.
+    fn shell(&self, step: &RunStep) -> Result<(), ExecError> {
+        let reason = format!("no terminal for `{}`", step.args.join(" "));
+        Err(ExecError::Unavailable { reason })
+    }
 }

@@ -63,6 +63,7 @@ pub(super) fn plan_run(
     let hostname = hostname.to_owned();
     let op = RunOp {
         args,
+        shell: planned.config.with_shell("").swap_remove(0),
         script,
         env: planned.variables.pairs().to_vec(),
         cwd: absolute("/", planned.config.working_dir()),

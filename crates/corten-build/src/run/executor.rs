@@ -35,6 +35,17 @@ pub struct RuntimeExecutor<'a> {
     reporter: &'a dyn Reporter,
     told_of_network: Once,
     told_of_limits: Once,
+    terminal: Option<Terminal<'a>>,
+}
+
+/// What a shell in a failed step needs of the program.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "a function has no text")]
+pub struct Terminal<'a> {
+    /// `TERM` of the caller.
+    pub name: &'a str,
+    /// Takes away what moves on the screen, and says what is about to be seen.
+    pub prepare: &'a (dyn Fn(&RunStep) + Sync),
 }
 
 impl fmt::Debug for RuntimeExecutor<'_> {
@@ -45,7 +56,15 @@ impl fmt::Debug for RuntimeExecutor<'_> {
 
 impl<'a> RuntimeExecutor<'a> {
     pub fn new(reporter: &'a dyn Reporter) -> Self {
-        Self { reporter, told_of_network: Once::new(), told_of_limits: Once::new() }
+        Self { reporter, told_of_network: Once::new(), told_of_limits: Once::new(), terminal: None }
+    }
+
+    /// Lets shells be opened in failed steps. The caller's standard input and output must be a
+    /// terminal.
+    #[must_use]
+    pub fn with_terminal(mut self, terminal: Option<Terminal<'a>>) -> Self {
+        self.terminal = terminal;
+        self
     }
 
     /// Says once what a limit that was asked for became.
@@ -110,7 +129,29 @@ impl Executor for RuntimeExecutor<'_> {
             }),
         })
     }
+
+    fn shell(&self, step: &RunStep) -> Result<(), ExecError> {
+        let Some(terminal) = self.terminal else {
+            return Err(ExecError::Unavailable { reason: "there is no terminal".to_owned() });
+        };
+        let facts = HostFacts::gather()?;
+        let network = self.network(step.network, &facts);
+        let mut spec = spec(step, network)?;
+        spec.terminal = true;
+        spec.stdin = Stdin::Inherit;
+        if !step.env.iter().any(|(name, _)| name == TERM) {
+            spec.env.push(format!("{TERM}={}", terminal.name));
+        }
+        let plan = corten_runtime::plan(&spec, &facts)?;
+        (terminal.prepare)(step);
+        // How the shell ends says nothing of the step.
+        corten_runtime::run(&plan, Io::inherit())?;
+        Ok(())
+    }
 }
+
+/// The variable that names the kind of a terminal.
+const TERM: &str = "TERM";
 
 /// The container of a step; its written directory is the layer to be.
 fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {

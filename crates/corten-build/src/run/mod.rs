@@ -15,7 +15,7 @@ use corten_record::StepRecorder;
 use corten_runtime::{Network, PlanError, Rlimit, RunError};
 use corten_sys::error::IoError;
 
-pub use executor::RuntimeExecutor;
+pub use executor::{RuntimeExecutor, Terminal};
 
 /// Where a here-document that begins with `#!` is put for the time of its step.
 pub(crate) const SCRIPT_DIRECTORY: &str = "/dev/pipes";

@@ -15,7 +15,7 @@ use corten_sys::file;
 
 use super::mounts::{self, Prepared};
 use super::normalise::{Normal, normalise};
-use super::{RunStep, StepLimits, StepMountKind, tidy};
+use super::{ExecError, RunStep, StepLimits, StepMountKind, tidy};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
 use crate::diagnose::{StepError, Tail};
@@ -23,6 +23,7 @@ use crate::execute::{Execution, Made};
 use crate::graph::{RunOp, WorkdirOp};
 use crate::plan::scope::PROXY_ARGS;
 use crate::recording::Session;
+use crate::traits::Executor;
 
 /// Before this time no zip file can be: programs that make one fail. It is 1980-01-01.
 const ZIP_EPOCH: i64 = 315_532_800;
@@ -40,6 +41,8 @@ const CERTIFICATE_VARIABLES: [&str; 6] = [
 
 /// Memory that is a file system, where secrets do not reach a disk.
 const MEMORY_DIRECTORY: &str = "/dev/shm";
+
+const BASH: &str = "/bin/bash";
 
 /// The variable that names a further configuration file of apt.
 const APT_VARIABLE: &str = "APT_CONFIG";
@@ -82,11 +85,18 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Made, StepErr
     }
     if outcome.code != 0 {
         let memory_limit = step.limits.memory_bytes;
+        let kept = if execution.options.run.shell_on_error {
+            let shell = shell(execution, op)?;
+            Some(Box::new(Kept { step: RunStep { args: vec![shell], ..step }, staging, prepared }))
+        } else {
+            None
+        };
         return Err(StepError::Command {
             outcome,
             output: tail,
             memory_limit,
             told: told.map(Box::new),
+            kept,
         });
     }
     let targets: Vec<&Path> = step.mounts.iter().map(|mount| mount.target.as_path()).collect();
@@ -134,6 +144,46 @@ fn speak_to_recorder(env: &mut Vec<(String, String)>) {
     for name in ["NO_PROXY", "no_proxy"] {
         env.push((name.to_owned(), String::new()));
     }
+}
+
+/// A failed step, as long as somebody may want to look at it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// With a shell for its program.
+    step: RunStep,
+    /// What it has written.
+    staging: Staging,
+    #[expect(dead_code, reason = "its mounts are held, not read")]
+    prepared: Prepared,
+}
+
+impl Kept {
+    /// Opens the shell and waits until it is left.
+    pub(crate) fn open(&self, executor: &dyn Executor) -> Result<(), ExecError> {
+        // Overlayfs marks the work directory of a mount that was not synced, and refuses it then.
+        // Nothing was lost here: no power failed since.
+        let work = self.staging.work();
+        for name in file::list_dir(work)? {
+            file::remove_tree(&work.join(name))?;
+        }
+        // The build has been stopped; the shell has not.
+        let mut step = RunStep { cancelled: Arc::default(), ..self.step.clone() };
+        if step.recorder.take().is_some() {
+            // Who answered the step has ended with it, and nothing else may.
+            step.network = Network::None;
+        }
+        executor.shell(&step)
+    }
+}
+
+/// The image's shell; where that is `sh`, and there is `bash`, what people prefer.
+fn shell(execution: &Execution<'_>, op: &RunOp) -> Result<String, StepError> {
+    let is_plain = matches!(op.shell.as_str(), "sh" | "/bin/sh");
+    let below = execution.below.files()?;
+    if is_plain && crate::files::resolve(below, BASH.as_bytes(), true)?.is_some() {
+        return Ok(BASH.to_owned());
+    }
+    Ok(op.shell.clone())
 }
 
 /// Makes the working directory where the image lacks it, as Docker does.

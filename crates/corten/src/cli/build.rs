@@ -103,6 +103,9 @@ pub(crate) struct BuildArgs {
     /// What to do with the Dockerfile: build, check, outline or targets; `,format=json` for JSON
     #[arg(long, value_name = "METHOD", conflicts_with_all = ["plan", "verify"])]
     pub call: Option<String>,
+    /// Open a shell in the place of a RUN step that fails; needs a terminal
+    #[arg(long, conflicts_with_all = ["plan", "check", "call"])]
+    pub shell_on_error: bool,
     /// Build twice, the second time without the cache, and explain every difference
     #[arg(long, conflicts_with = "plan")]
     pub verify: bool,
@@ -217,6 +220,7 @@ impl LockArgs {
             plan: false,
             check: false,
             call: None,
+            shell_on_error: false,
             verify: false,
             load: false,
             push: false,

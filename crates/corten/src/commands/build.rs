@@ -9,8 +9,8 @@ use std::time::Duration;
 use corten_build::output::Request;
 use corten_build::remote::OpenedContext;
 use corten_build::{
-    BuildError, BuildOptions, Context as BuildContext, DockerfileText, RuntimeExecutor, Secret,
-    Target,
+    BuildError, BuildOptions, Context as BuildContext, DockerfileText, RunStep, RuntimeExecutor,
+    Secret, Target, Terminal,
 };
 use corten_diag::{SourceFile, render};
 use corten_oci::reference::Reference;
@@ -29,6 +29,7 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
+    steps::check_terminal(&context.ui, arguments.shell_on_error)?;
     // What was unpacked or fetched is there until the build has ended.
     let opened = sources::open(context, arguments)?;
     let mut options = settle(context, arguments, &opened)?;
@@ -57,7 +58,13 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     checks::gate(context, &options, &store)?;
-    let executor = RuntimeExecutor::new(&progress);
+    let prepare = |step: &RunStep| {
+        progress.finish();
+        steps::introduce(&context.ui, step);
+    };
+    let name = context.settings.environment.get("TERM").unwrap_or("xterm");
+    let terminal = arguments.shell_on_error.then_some(Terminal { name, prepare: &prepare });
+    let executor = RuntimeExecutor::new(&progress).with_terminal(terminal);
     let built = corten_build::build_targets(&options, &store, &resolver, &executor, &progress);
     if built.is_err() {
         progress.finish();
@@ -129,6 +136,7 @@ pub(super) fn settle(
         options.contexts.insert(name, value);
     }
     options.secrets.clone_from(&opened.remotes.secrets);
+    options.run.shell_on_error = arguments.shell_on_error;
     options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use corten_build::{Entitlements, RunOptions};
+use corten_build::{Entitlements, RunOptions, RunStep};
 use corten_runtime::options;
 
 use crate::cli::StepArgs;
 use crate::error::CliError;
+use crate::ui::Ui;
 
 /// Docker's period of processor time, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
@@ -64,6 +65,29 @@ pub(super) fn settle(arguments: &StepArgs, run: &mut RunOptions) -> Result<(), C
     }
     run.pids = arguments.pids_limit.and_then(|count| u64::try_from(count).ok()).filter(|n| *n > 0);
     Ok(())
+}
+
+/// Refuses `--shell-on-error` where nobody could type, before anything is built.
+pub(super) fn check_terminal(ui: &Ui, wanted: bool) -> Result<(), CliError> {
+    let is_input = rustix::termios::isatty(std::io::stdin());
+    let missing = match (is_input, ui.data_is_terminal()) {
+        _ if !wanted => return Ok(()),
+        (true, true) => return Ok(()),
+        (false, _) => "standard input",
+        (true, false) => "standard output",
+    };
+    let message = format!("`--shell-on-error` needs a terminal, and {missing} is none");
+    Err(CliError::new(message).hint("leave it out, or build in a terminal".to_owned()))
+}
+
+/// Says what is seen in the shell of a failed step.
+pub(super) fn introduce(ui: &Ui, step: &RunStep) {
+    let shell = step.args.join(" ");
+    ui.note(&format!(
+        "the step failed; this is `{shell}` in its place, with the files as it left them, its mounts, \
+         variables, directory, user and network"
+    ));
+    ui.note("nothing that you change is kept; leave with `exit`, and the build ends");
 }
 
 /// What is accepted and does nothing, where somebody may count on it.

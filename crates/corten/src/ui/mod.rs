@@ -77,6 +77,12 @@ impl Ui {
         self.stderr_terminal
     }
 
+    /// Whether data goes to a terminal.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the terminal's settings")]
+    pub(crate) fn data_is_terminal(&self) -> bool {
+        rustix::termios::isatty(std::io::stdout())
+    }
+
     /// Writes data to stdout. A reader that went away is not an error.
     #[expect(clippy::unused_self, reason = "whoever prints holds the terminal's settings")]
     pub(crate) fn data(&self, text: &str) {

@@ -17,7 +17,7 @@ fn with_key(context: TestContext) -> TestContext {
         .args(["-q", "-t", "ed25519", "-N", "", "-C", "from-a-file", "-f"])
         .arg(&key)
         .output(1 << 16)
-        .unwrap();
+        .expect("ssh-keygen starts");
     assert_eq!(made.0.ended, corten_sys::process::Ended::Code(0));
     context
 }

@@ -10,4 +10,5 @@ mod outputs;
 mod platforms;
 mod rootless;
 mod run;
+mod shell;
 mod tuning;
