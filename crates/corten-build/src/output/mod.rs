@@ -16,5 +16,6 @@ mod tests;
 
 pub use annotation::{Annotation, Subject};
 pub use metadata::metadata;
+pub(crate) use spec::fields as split_fields;
 pub use spec::{ArchiveOutput, Destination, ImageOutput, Output, SpecError, parse_all};
 pub use write::{OutputError, Request, Written, check, write};

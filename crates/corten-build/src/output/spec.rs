@@ -230,7 +230,7 @@ pub fn parse_all(specs: &[String]) -> Result<Vec<Output>, SpecError> {
 }
 
 /// Splits at commas outside of fields in double quotes, in which `""` is a quotation mark.
-fn fields(spec: &str) -> Result<Vec<String>, SpecError> {
+pub(crate) fn fields(spec: &str) -> Result<Vec<String>, SpecError> {
     let unpaired = || SpecError::Quote { spec: spec.to_owned() };
     let mut fields = Vec::new();
     let mut rest = spec;

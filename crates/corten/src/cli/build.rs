@@ -40,6 +40,15 @@ pub(crate) struct BuildArgs {
     /// Do every step of this stage again; may be given several times
     #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// A cache of another machine to take steps and cache mounts from: `type=local,src=DIRECTORY`,
+    /// `type=registry,ref=NAME` or a name alone; may be given several times
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub cache_from: Vec<String>,
+    /// Where to put steps and cache mounts for other machines: `type=local,dest=DIRECTORY`,
+    /// `type=registry,ref=NAME` or `type=inline`, with `mode=max` for the steps of all stages; may be
+    /// given several times
+    #[arg(long = "cache-to", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
+    pub cache_to: Vec<String>,
     /// Platform to build for; this version builds for the host's
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,

@@ -10,6 +10,7 @@ use corten_build::output::Request;
 use corten_build::remote::OpenedContext;
 use corten_build::{
     BuildError, BuildOptions, Context as BuildContext, DockerfileText, RuntimeExecutor, Secret,
+    Tools,
 };
 use corten_diag::{SourceFile, render};
 use corten_oci::platform::Platform;
@@ -18,6 +19,7 @@ use corten_runtime::{Network, options};
 use corten_store::Image;
 use corten_sys::clock::{Clock, SystemClock};
 
+use super::cache::{self, Caches};
 use super::{Context, checks, lock, outputs, sources};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
@@ -36,7 +38,8 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
-    let outputs = outputs::request(arguments, &options)?;
+    let mut outputs = outputs::request(arguments, &options)?;
+    let caches = Caches::of(arguments, &options)?;
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
         &context.ui,
@@ -50,22 +53,32 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         .map_err(|error| failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     if arguments.plan {
-        let graph = corten_build::plan(&options, &resolver, &progress)
-            .map_err(|error| failed(context, error))?;
-        progress.finish();
-        context.ui.data(&graph.to_string());
-        return Ok(ExitCode::SUCCESS);
+        return print_plan(context, &options, &resolver, &progress);
     }
     checks::gate(context, &options, &store)?;
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    let imports = caches.imports();
+    let all_steps = caches.wants_all_steps();
+    let tools = Tools {
+        store: &store,
+        executor: &executor,
+        reporter: &progress,
+        imports: &imports,
+        all_steps,
+    };
+    let built = corten_build::build_target(&options, &resolver, &tools);
     if built.is_err() {
         progress.finish();
     }
     let target = built.map_err(|error| failed(context, error))?;
+    outputs.annotations.extend(caches.annotation(&target));
     let written = outputs::write(&store, &target, &outputs, &progress);
+    let exported = match &written {
+        Ok(_) => caches.export(&options, &target, &store, &imports, &progress),
+        Err(_) => Ok(Vec::new()),
+    };
     progress.finish();
-    let Some(written) = written? else { return Ok(ExitCode::SUCCESS) };
+    let Some(written) = written? else { return exported.map(|_| ExitCode::SUCCESS) };
     outputs::record(arguments, &target, &written)?;
     let elapsed = SystemClock.monotonic().saturating_sub(started);
     let image = written.iter().find_map(|written| written.image.as_ref());
@@ -74,16 +87,32 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         None => outputs::report(context, arguments, &outputs, &target, elapsed),
     }
     outputs::report_files(context, arguments, &written);
+    cache::report(context, arguments, &exported?);
     checks::in_passing(context, arguments, &options, &store, &progress)?;
-    if let (true, Some(image)) = (arguments.verify, image) {
-        // The same image again keeps the annotations of the last time.
-        let annotations = image.annotations.clone();
-        let again = BuildOptions { no_cache: true, tags: Vec::new(), annotations, ..options };
-        let built = corten_build::build(&again, &store, &resolver, &executor, &progress);
-        progress.finish();
-        let second = built.map_err(|error| failed(context, error))?;
-        return super::verify::report(context, &store, image, &second);
+    match image {
+        Some(image) if arguments.verify => {
+            // The same image again keeps the annotations of the last time.
+            let annotations = image.annotations.clone();
+            let again = BuildOptions { no_cache: true, tags: Vec::new(), annotations, ..options };
+            let built = corten_build::build(&again, &store, &resolver, &executor, &progress);
+            progress.finish();
+            let second = built.map_err(|error| failed(context, error))?;
+            super::verify::report(context, &store, image, &second)
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn print_plan(
+    context: &Context,
+    options: &BuildOptions,
+    resolver: &Resolver<'_>,
+    progress: &Progress,
+) -> Result<ExitCode, CliError> {
+    let graph = corten_build::plan(options, resolver, progress);
+    let graph = graph.map_err(|error| failed(context, error))?;
+    progress.finish();
+    context.ui.data(&graph.to_string());
     Ok(ExitCode::SUCCESS)
 }
 

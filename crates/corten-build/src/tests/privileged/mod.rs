@@ -2,6 +2,7 @@ mod cache;
 mod concurrent;
 mod failures;
 mod hardship;
+mod imports;
 mod layers;
 mod normal;
 mod reproducible;
