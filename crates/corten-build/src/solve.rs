@@ -535,12 +535,7 @@ impl<'a> Solver<'a> {
         Ok(made)
     }
 
-    fn accepted(
-        &self,
-        at: &StepAt<'_>,
-        layer: Layer,
-        payload: &serde_json::Value,
-    ) -> Option<Made> {
+    fn accepted(&self, at: &StepAt<'_>, layer: Layer, payload: &serde_json::Value) -> Option<Made> {
         let Some(session) = self.session else { return Some(Made { layer, fetched: None }) };
         let fetched = session.accept(&at.step.op, payload)?;
         session.add(&fetched);

@@ -7,6 +7,7 @@ use std::path::Path;
 use corten_diag::{Event, Reporter};
 use corten_oci::digest::{DiffId, Digest};
 use corten_oci::limits;
+use corten_registry::Client;
 use corten_store::archive::{Compression, write_layer};
 use corten_store::{CacheKey, Store, StoreError};
 use rayon::prelude::*;
@@ -17,6 +18,7 @@ use super::layout::LayoutSink;
 use super::mounts::{MountUse, Packed, known_pieces, pack, packed_key, read_blob};
 use super::place::{CacheError, Sink, Source};
 use super::record::{Blob, Cache, INLINE_ANNOTATION, Mount, PIECES_MAX, Piece, inline, layer_type};
+use super::registry::RegistrySink;
 use super::spec::{CacheTo, ExportPlace, Mode};
 use crate::Target;
 use crate::output::{Annotation, Subject};
@@ -37,6 +39,7 @@ pub struct Export<'a> {
     pub store: &'a Store,
     /// What the build took from: what it did not need to fetch is copied from there.
     pub imports: &'a Imports,
+    pub client: &'a Client,
     pub reporter: &'a dyn Reporter,
 }
 
@@ -63,7 +66,11 @@ pub struct Exported {
 pub fn export(to: &CacheTo, export: &Export<'_>) -> Result<Option<Exported>, CacheError> {
     let sink: Box<dyn Sink> = match &to.place {
         ExportPlace::Local { path, tag } => Box::new(LayoutSink::open(path, tag)?),
-        ExportPlace::Registry { .. } | ExportPlace::Inline => return Ok(None),
+        ExportPlace::Registry { reference, insecure } => {
+            let repository = export.client.repository(reference, *insecure);
+            Box::new(RegistrySink::open(repository, export.store)?)
+        }
+        ExportPlace::Inline => return Ok(None),
     };
     write(to, export, sink.as_ref()).map(Some)
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use corten_diag::{Event, Reporter};
 use corten_oci::digest::{DiffId, Digest};
+use corten_registry::Client;
 use corten_store::archive::{PackedLayer, read_layer};
 use corten_store::{CacheKey, Layer, Store};
 
@@ -13,6 +14,7 @@ use super::layout::LayoutSource;
 use super::mounts::PieceReader;
 use super::place::{CacheError, Source};
 use super::record::{Blob, Cache, Mount};
+use super::registry::RegistrySource;
 use super::spec::{CacheFrom, ImportPlace};
 
 /// All caches that a build may take from, in the order in which they are asked.
@@ -45,14 +47,17 @@ impl Imports {
     }
 
     /// Names caches; nothing is opened yet.
-    pub fn new(from: &[CacheFrom]) -> Self {
+    pub fn new(from: &[CacheFrom], client: &Client) -> Self {
         let mut imports = Self::default();
         for from in from {
             match &from.place {
                 ImportPlace::Local { path, tag } => {
                     imports.push(Box::new(LayoutSource::new(path, tag)));
                 }
-                ImportPlace::Registry { .. } => {}
+                ImportPlace::Registry { reference, insecure } => {
+                    let repository = client.repository(reference, *insecure);
+                    imports.push(Box::new(RegistrySource::new(repository)));
+                }
             }
         }
         imports

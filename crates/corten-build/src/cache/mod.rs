@@ -20,6 +20,7 @@ mod mounts;
 mod pieces;
 mod place;
 mod record;
+mod registry;
 mod spec;
 
 #[cfg(test)]
@@ -30,8 +31,10 @@ pub use import::Imports;
 pub use place::CacheError;
 pub use spec::{CacheFrom, CacheSpecError, CacheTo, ExportPlace, ImportPlace, Mode, MountChoice};
 
+pub(crate) use export::{remember, remembered};
 pub use mounts::MountUse;
 pub(crate) use mounts::{is_vacant, mounts_of};
+pub(crate) use record::{Blob, layer_type};
 
 /// A step that the build did or knew, as a cache records it.
 #[derive(Debug, Clone, PartialEq, Eq)]

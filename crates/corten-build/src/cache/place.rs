@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use corten_oci::digest::Digest;
+use corten_registry::RegistryError;
 use corten_store::StoreError;
 use corten_sys::error::IoError;
 
@@ -31,6 +32,12 @@ pub enum CacheError {
         place: String,
         #[source]
         source: IoError,
+    },
+    #[error("failed to use the cache `{place}`")]
+    Registry {
+        place: String,
+        #[source]
+        source: Box<RegistryError>,
     },
     #[error("failed to carry the cache between the store and `{place}`")]
     Store {
@@ -75,6 +82,7 @@ impl CacheError {
                     .to_owned(),
             ),
             Self::Store { source, .. } => source.hint(),
+            Self::Registry { source, .. } => source.hint(),
             Self::Io { source, .. } if source.is_no_space() => {
                 Some("free space there, or choose another place".to_owned())
             }

@@ -8,6 +8,7 @@
 mod annotation;
 mod local;
 mod metadata;
+mod push;
 mod spec;
 mod write;
 
@@ -17,5 +18,5 @@ mod tests;
 pub use annotation::{Annotation, Subject};
 pub use metadata::metadata;
 pub(crate) use spec::fields as split_fields;
-pub use spec::{ArchiveOutput, Destination, ImageOutput, Output, SpecError, parse_all};
+pub use spec::{ArchiveOutput, Destination, ImageOutput, Output, Push, SpecError, parse_all};
 pub use write::{OutputError, Request, Written, check, write};

@@ -10,6 +10,7 @@ use corten_oci::image::Descriptor;
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_oci::tar::TarError;
+use corten_registry::{Client, RegistryError};
 use corten_store::archive::{self, Bundle, Compression, Form};
 use corten_store::{Image, Merged, Store, StoreError};
 use corten_sys::beneath::Dir;
@@ -19,6 +20,7 @@ use corten_sys::pending::PendingFile;
 
 use super::annotation::{Annotation, Subject};
 use super::local::copy_out;
+use super::push;
 use super::spec::{ArchiveOutput, Destination, Output, annotations};
 use crate::Target;
 
@@ -38,6 +40,14 @@ pub enum OutputError {
         path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    #[error("an image without a name cannot be pushed")]
+    NoName,
+    #[error("failed to push `{name}`")]
+    Push {
+        name: String,
+        #[source]
+        source: Box<RegistryError>,
     },
     #[error(transparent)]
     Io(#[from] IoError),
@@ -59,6 +69,8 @@ impl OutputError {
             Self::Write { source, .. } if is_no_space(source) => Some(full()),
             Self::Io(error) if error.is_no_space() => Some(full()),
             Self::Store(error) => error.hint(),
+            Self::NoName => Some("name it with `--tag REGISTRY/NAME[:TAG]`".to_owned()),
+            Self::Push { source, .. } => source.hint(),
             Self::Write { .. } | Self::Io(_) => None,
         }
     }
@@ -80,6 +92,8 @@ pub struct Request {
     /// Names for every image.
     pub names: Vec<Reference>,
     pub annotations: Vec<Annotation>,
+    /// Speaks to registries.
+    pub client: Client,
 }
 
 /// What became of one output.
@@ -92,6 +106,8 @@ pub struct Written {
     pub image: Option<Image>,
     /// Where it is, if not in the store.
     pub destination: Option<Destination>,
+    /// Whether it went to the registries of its names.
+    pub pushed: bool,
 }
 
 /// Looks at the destinations, so that what cannot be written is told before the build.
@@ -152,7 +168,15 @@ pub fn write(
             Output::Image(image) => {
                 let with = [request.annotations.as_slice(), &image.annotations];
                 let names = names(&request.names, &image.names);
-                results.push(into_store(store, target, names, with)?);
+                if image.store {
+                    results.push(into_store(store, target, names.clone(), with)?);
+                }
+                if let Some(how) = &image.push {
+                    let pushed = push::push(store, &request.client, target, how, &names, with)?;
+                    let descriptor = Some(pushed);
+                    let (image, destination) = (None, None);
+                    results.push(Written { descriptor, names, image, destination, pushed: true });
+                }
                 continue;
             }
             Output::Archive(archive) => {
@@ -177,7 +201,13 @@ pub fn write(
             }
         };
         let destination = Some(destination);
-        results.push(Written { descriptor: None, names: Vec::new(), image: None, destination });
+        results.push(Written {
+            descriptor: None,
+            names: Vec::new(),
+            image: None,
+            destination,
+            pushed: false,
+        });
     }
     Ok(results)
 }
@@ -212,7 +242,13 @@ fn into_store(
         platform: Some(platform),
         ..Descriptor::new(corten_oci::image::media_type::MANIFEST, image.manifest, size)
     };
-    Ok(Written { descriptor: Some(descriptor), names, image: Some(image), destination: None })
+    Ok(Written {
+        descriptor: Some(descriptor),
+        names,
+        image: Some(image),
+        destination: None,
+        pushed: false,
+    })
 }
 
 fn write_archive(
@@ -253,7 +289,7 @@ fn write_archive(
         destination => write_to(destination, stdout, |out| prepared.write(out))?,
     }
     let destination = Some(archive.destination.clone());
-    Ok(Written { descriptor, names, image: None, destination })
+    Ok(Written { descriptor, names, image: None, destination, pushed: false })
 }
 
 /// Writes to a file that gets its name when it is complete, to a pipe or device as it comes, or to

@@ -9,6 +9,7 @@ use corten_diag::{Collect, Event, Outcome, Stream, render};
 use corten_oci::image::{ContainerConfig, History, ImageConfig, RootFs};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
+use corten_registry::{Client, ClientOptions};
 use corten_store::{Image, Layer, Seal, Store, StoreOptions};
 use corten_sys::beneath::{Dir, FileKind};
 use corten_sys::clock::Timestamp;
@@ -132,7 +133,8 @@ impl World {
     ) -> (Target, Vec<Exported>) {
         let from: Vec<_> = from.iter().map(|spec| CacheFrom::parse(spec).unwrap()).collect();
         let to: Vec<_> = to.iter().map(|spec| CacheTo::parse(spec).unwrap()).collect();
-        let imports = Imports::new(&from);
+        let client = Client::new(ClientOptions::default());
+        let imports = Imports::new(&from, &client);
         let tools = Tools {
             store: &self.store,
             executor: &self.executor,
@@ -149,6 +151,7 @@ impl World {
             mounts_directory: &mounts_directory,
             store: &self.store,
             imports: &imports,
+            client: &client,
             reporter: &self.reporter,
         };
         let exported = to.iter().filter_map(|to| cache::export(to, &export).unwrap()).collect();

@@ -23,8 +23,8 @@ pub(crate) struct BuildArgs {
     /// Add a label, `name=value`
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
-    /// Where the result goes: `type=image`, `oci`, `docker`, `local` or `tar` with `dest=PATH`, or a
-    /// directory alone; may be given several times [default: the store]
+    /// Where the result goes: `type=image`, `registry`, or `oci`, `docker`, `local` or `tar` with
+    /// `dest=PATH`, or a directory alone; may be given several times [default: the store]
     #[arg(short, long = "output", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
     pub outputs: Vec<String>,
     /// Write the digests of the result to this file, as JSON
@@ -108,9 +108,12 @@ pub(crate) struct BuildArgs {
     /// Put the image into the store, besides the outputs
     #[arg(long, hide = true)]
     pub load: bool,
-    /// Answered with what to do instead
-    #[arg(long, hide = true)]
+    /// Push the image to the registries of its names; the same as `--output type=registry`
+    #[arg(long, conflicts_with_all = ["plan", "verify"])]
     pub push: bool,
+    /// Whether registries must prove who they are; those on this machine need not
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub tls_verify: bool,
     /// Accepted for Docker's sake: bases are taken from the store or made
     #[arg(long, hide = true)]
     pub pull: bool,
@@ -186,6 +189,9 @@ impl LockArgs {
             metadata_file: None,
             annotations: Vec::new(),
             no_cache: self.no_cache,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            tls_verify: true,
             no_cache_filter: Vec::new(),
             platform: self.platform.clone(),
             build_contexts: self.build_contexts.clone(),

@@ -38,7 +38,8 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
-    let mut outputs = outputs::request(arguments, &options)?;
+    let client = crate::registry::client(&context.settings);
+    let mut outputs = outputs::request(arguments, &options, &client)?;
     let caches = Caches::of(arguments, &options)?;
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
@@ -57,8 +58,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     }
     checks::gate(context, &options, &store)?;
     let executor = RuntimeExecutor::new(&progress);
-    let imports = caches.imports();
-    let all_steps = caches.wants_all_steps();
+    let (imports, all_steps) = (caches.imports(&client), caches.wants_all_steps());
     let tools = Tools {
         store: &store,
         executor: &executor,
@@ -74,7 +74,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     outputs.annotations.extend(caches.annotation(&target));
     let written = outputs::write(&store, &target, &outputs, &progress);
     let exported = match &written {
-        Ok(_) => caches.export(&options, &target, &store, &imports, &progress),
+        Ok(_) => caches.export(&options, &target, &tools, &client),
         Err(_) => Ok(Vec::new()),
     };
     progress.finish();

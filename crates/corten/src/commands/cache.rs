@@ -1,12 +1,12 @@
 //! `--cache-from` and `--cache-to` of `corten build`.
 
 use corten_build::cache::{
-    self, CacheFrom, CacheSpecError, CacheTo, ExportPlace, Exported, Imports, Mode,
+    self, CacheFrom, CacheSpecError, CacheTo, ExportPlace, Exported, ImportPlace, Imports, Mode,
 };
 use corten_build::output::Annotation;
-use corten_build::{BuildOptions, Target};
-use corten_diag::{Event, Reporter};
-use corten_store::Store;
+use corten_build::{BuildOptions, Target, Tools};
+use corten_diag::Event;
+use corten_registry::Client;
 
 use super::Context;
 use crate::cli::BuildArgs;
@@ -38,6 +38,9 @@ impl Caches {
         for spec in &arguments.cache_to {
             caches.to.push(CacheTo::parse(spec).map_err(wrong("cache-to"))?);
         }
+        if !arguments.tls_verify {
+            caches.trust_all();
+        }
         let is_inline = |to: &CacheTo| to.place == ExportPlace::Inline;
         let asked = options.build_args.get(INLINE_ARGUMENT).is_some_and(|value| value == "1");
         if asked && !caches.to.iter().any(is_inline) {
@@ -46,9 +49,22 @@ impl Caches {
         Ok(caches)
     }
 
+    fn trust_all(&mut self) {
+        for from in &mut self.from {
+            if let ImportPlace::Registry { insecure, .. } = &mut from.place {
+                *insecure = true;
+            }
+        }
+        for to in &mut self.to {
+            if let ExportPlace::Registry { insecure, .. } = &mut to.place {
+                *insecure = true;
+            }
+        }
+    }
+
     /// Names the caches that are taken from.
-    pub(super) fn imports(&self) -> Imports {
-        Imports::new(&self.from)
+    pub(super) fn imports(&self, client: &Client) -> Imports {
+        Imports::new(&self.from, client)
     }
 
     /// Whether steps that need not be looked at are wanted too.
@@ -67,14 +83,15 @@ impl Caches {
         &self,
         options: &BuildOptions,
         target: &Target,
-        store: &Store,
-        imports: &Imports,
-        reporter: &dyn Reporter,
+        tools: &Tools<'_>,
+        client: &Client,
     ) -> Result<Vec<Exported>, CliError> {
+        let Tools { store, imports, reporter, .. } = *tools;
         let own = store.cache_mounts_dir();
         let mounts_directory = options.run.cache_directory.as_ref().unwrap_or(&own);
         let (steps, mounts) = (target.steps.as_slice(), target.mounts.as_slice());
-        let export = cache::Export { steps, mounts, mounts_directory, store, imports, reporter };
+        let export =
+            cache::Export { steps, mounts, mounts_directory, store, imports, client, reporter };
         let mut exported = Vec::new();
         for to in &self.to {
             match cache::export(to, &export) {

@@ -42,7 +42,15 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
         .map_err(|error| build::failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build_target(&options, &store, &resolver, &executor, &progress);
+    let imports = corten_build::cache::Imports::none();
+    let tools = corten_build::Tools {
+        store: &store,
+        executor: &executor,
+        reporter: &progress,
+        imports: &imports,
+        all_steps: false,
+    };
+    let built = corten_build::build_target(&options, &resolver, &tools);
     progress.finish();
     let target = built.map_err(|error| build::failed(context, error))?;
     let Some(materials) = target.materials else { return Ok(ExitCode::SUCCESS) };

@@ -307,6 +307,7 @@ fn a_directory_with_other_things_is_left_alone() {
         mounts_directory: temp.path(),
         store: &world.store,
         imports: &imports,
+        client: &corten_registry::Client::new(corten_registry::ClientOptions::default()),
         reporter: &world.reporter,
     };
     let error = crate::cache::export(&spec, &export).unwrap_err();
