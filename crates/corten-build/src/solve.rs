@@ -52,6 +52,19 @@ pub struct Tools<'a> {
     pub all_steps: bool,
 }
 
+impl<'a> Tools<'a> {
+    /// Puts them together.
+    pub fn new(
+        store: &'a Store,
+        executor: &'a dyn Executor,
+        reporter: &'a dyn Reporter,
+        imports: &'a Imports,
+        all_steps: bool,
+    ) -> Self {
+        Self { store, executor, reporter, imports, all_steps }
+    }
+}
+
 /// What a build made: an image that need not be stored as one.
 #[derive(Debug, Clone)]
 pub struct Target {

@@ -59,13 +59,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     checks::gate(context, &options, &store)?;
     let executor = RuntimeExecutor::new(&progress);
     let (imports, all_steps) = (caches.imports(&client), caches.wants_all_steps());
-    let tools = Tools {
-        store: &store,
-        executor: &executor,
-        reporter: &progress,
-        imports: &imports,
-        all_steps,
-    };
+    let tools = Tools::new(&store, &executor, &progress, &imports, all_steps);
     let built = corten_build::build_target(&options, &resolver, &tools);
     if built.is_err() {
         progress.finish();

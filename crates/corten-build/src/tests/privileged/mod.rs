@@ -5,5 +5,6 @@ mod hardship;
 mod imports;
 mod layers;
 mod normal;
+mod registries;
 mod reproducible;
 mod runs;
