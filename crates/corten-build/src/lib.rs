@@ -23,6 +23,7 @@
 //! - A wrong key is worse than a missed one: when in doubt, a step is done again.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 mod config;
 mod contexts;
 mod copy;
@@ -100,19 +101,22 @@ pub fn build(
     reporter: &dyn Reporter,
 ) -> Result<Image, BuildError> {
     let graph = plan(options, bases, reporter)?;
-    solve(&graph, options, &Tools { store, executor, reporter })
+    let imports = cache::Imports::none();
+    solve(
+        &graph,
+        options,
+        &Tools { store, executor, reporter, imports: &imports, all_steps: false },
+    )
 }
 
 /// Builds what outputs are then made of, for each platform; nothing gets a name.
 pub fn build_targets(
     options: &BuildOptions,
-    store: &Store,
     bases: &dyn Bases,
-    executor: &dyn Executor,
-    reporter: &dyn Reporter,
+    tools: &Tools<'_>,
 ) -> Result<Vec<Target>, BuildError> {
-    let graph = plan(options, bases, reporter)?;
-    solve_targets(&graph, options, &Tools { store, executor, reporter })
+    let graph = plan(options, bases, tools.reporter)?;
+    solve_targets(&graph, options, tools)
 }
 
 /// Names and numbers that are no stage's.

@@ -14,12 +14,13 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use corten_diag::{Diagnostic, Event, Outcome, Reporter, StepId};
-use corten_oci::digest::{Digest, ImageId};
+use corten_oci::digest::{DiffId, Digest, ImageId};
 use corten_oci::image::ImageConfig;
 use corten_oci::tree::TreePath;
 use corten_store::{CacheKey, Image, Layer, StepRecord, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
+use crate::cache::{Imports, KnownStep, MountUse, mounts_of};
 use crate::copy::owner::{self, Databases};
 use crate::copy::select::{Selection, select};
 use crate::copy::{self, CopyError};
@@ -37,6 +38,8 @@ use crate::recording::{self, Materials, Recording, Session, SourceMaterial, base
 use crate::remote::{Fetching, fetch_all};
 use crate::traits::Executor;
 
+mod beyond;
+
 /// What a solver works with.
 #[expect(missing_debug_implementations, reason = "neither an executor nor a reporter has a text")]
 #[derive(Clone, Copy)]
@@ -44,6 +47,23 @@ pub struct Tools<'a> {
     pub store: &'a Store,
     pub executor: &'a dyn Executor,
     pub reporter: &'a dyn Reporter,
+    /// Caches of other machines.
+    pub imports: &'a Imports,
+    /// Whether [`Target::steps`] shall also have the steps that need not be looked at.
+    pub all_steps: bool,
+}
+
+impl<'a> Tools<'a> {
+    /// Puts them together.
+    pub fn new(
+        store: &'a Store,
+        executor: &'a dyn Executor,
+        reporter: &'a dyn Reporter,
+        imports: &'a Imports,
+        all_steps: bool,
+    ) -> Self {
+        Self { store, executor, reporter, imports, all_steps }
+    }
 }
 
 /// What a build made: an image that need not be stored as one.
@@ -55,6 +75,10 @@ pub struct Target {
     pub layers: Vec<Layer>,
     /// What it was made of, if that was recorded.
     pub materials: Option<Materials>,
+    /// The steps that the build did or knew.
+    pub steps: Vec<KnownStep>,
+    /// The cache mounts that its steps have.
+    pub mounts: Vec<MountUse>,
 }
 
 impl Target {
@@ -122,15 +146,21 @@ pub fn solve_targets(
     });
     let Ok(outputs) = outputs else { return Err(solver.take_failure()) };
     solver.report_unneeded();
+    let mut known = Vec::new();
+    for target in &graph.targets {
+        known.push(solver.known_steps(target.stage)?);
+    }
     drop(solver);
     let mut materials = session.map(|session| {
         let platform = graph.platforms();
         session.finish(Materials { platform, bases: bases(graph), sources, fetched: Vec::new() })
     });
-    let made = graph.targets.iter().zip(outputs).map(|(target, output)| {
+    let mounts = mounts_of(graph);
+    let made = graph.targets.iter().zip(outputs).zip(known).map(|((target, output), steps)| {
         let mut config = graph.stage(target.stage).config.clone();
         config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
-        Target { config, layers: output.layers.clone(), materials: materials.take() }
+        let (layers, mounts) = (output.layers.clone(), mounts.clone());
+        Target { config, layers, materials: materials.take(), steps, mounts }
     });
     Ok(made.collect())
 }
@@ -179,6 +209,8 @@ struct Solver<'a> {
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
     reported: Mutex<BTreeSet<u32>>,
+    /// What a cache could record.
+    known: Mutex<Vec<(StageId, CacheKey, DiffId)>>,
     total: u32,
 }
 
@@ -205,6 +237,7 @@ impl<'a> Solver<'a> {
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
+            known: Mutex::new(Vec::new()),
             total: graph.step_count(),
         }
     }
@@ -274,7 +307,7 @@ impl<'a> Solver<'a> {
                 }
             };
             let defined = &self.definitions.steps[id.0][index];
-            let at = StepAt { stage, step, defined };
+            let at = StepAt { id, stage, step, defined };
             let below = Arc::new(StageOutput::new(layers.clone()));
             layers.push(self.step(threads, at, &below, &mut on_miss)?);
         }
@@ -360,7 +393,7 @@ impl<'a> Solver<'a> {
         if key != first
             && let Some(made) = self.known(&at, &key)?
         {
-            self.record(&first, &made)?;
+            self.record(&at, &first, &made)?;
             return Ok((made.layer, Outcome::Cached));
         }
         let lock = StepLock::take(self.tools.store, &key, self.tools.reporter, at.step)
@@ -371,9 +404,9 @@ impl<'a> Solver<'a> {
             Some(made) => made,
             None => self.make(&at, below, &inputs, &selections)?,
         };
-        self.record(&key, &made)?;
+        self.record(&at, &key, &made)?;
         if key != first {
-            self.record(&first, &made)?;
+            self.record(&at, &first, &made)?;
         }
         lock.release();
         Ok((made.layer, outcome))
@@ -447,10 +480,7 @@ impl<'a> Solver<'a> {
 
     /// The key that is known without looking at any other stage.
     fn definition_key(at: &StepAt<'_>, below: &StageOutput) -> Result<CacheKey, StepError> {
-        let mut key = KeyHasher::new("definition");
-        key.digest(&at.defined.digest);
-        key.digest(&Self::base_of(at, below, &at.defined.selections)?);
-        Ok(key.into_key())
+        Ok(definition_key(at.defined, &Self::base_of(at, below, &at.defined.selections)?))
     }
 
     /// The key by the content that is taken from other stages.
@@ -500,29 +530,54 @@ impl<'a> Solver<'a> {
             }
             return Ok(key.finish());
         }
-        key.text("layers").digest(&chain_id(below.layers.iter().map(|layer| &layer.diff_id)));
-        Ok(key.finish())
+        Ok(all_below(below.layers.iter().map(|layer| &layer.diff_id)))
     }
 
-    /// What was made under a key before; in a recorded build only if it is known what was fetched
-    /// for it.
-    fn known(&self, at: &StepAt<'_>, key: &CacheKey) -> Result<Option<Made>, StepError> {
+    /// Whether a stage may take what was made before.
+    fn may_know(&self, stage: &Stage) -> bool {
         let mut filter = self.options.no_cache_filter.iter();
-        if self.options.no_cache || filter.any(|name| at.stage.name.eq_ignore_ascii_case(name)) {
+        !self.options.no_cache && !filter.any(|name| stage.name.eq_ignore_ascii_case(name))
+    }
+
+    /// What was made under a key before, here or on another machine; in a recorded build only if it
+    /// is known what was fetched for it, which caches of other machines do not tell.
+    fn known(&self, at: &StepAt<'_>, key: &CacheKey) -> Result<Option<Made>, StepError> {
+        if !self.may_know(at.stage) {
             return Ok(None);
         }
-        let Some(record) = self.tools.store.step(key)? else { return Ok(None) };
-        let Some(id) = record.layer else { return Ok(None) };
-        let Some(layer) = self.tools.store.layer(&id)? else { return Ok(None) };
-        let Some(session) = self.session else { return Ok(Some(Made { layer, fetched: None })) };
-        let accepted = session.accept(&at.step.op, &record.payload);
-        Ok(accepted.map(|fetched| {
-            session.add(&fetched);
-            Made { layer, fetched: Some(fetched) }
-        }))
+        let store = self.tools.store;
+        if let Some(record) = store.step(key)?
+            && let Some(id) = record.layer
+            && let Some(layer) = store.layer(&id)?
+        {
+            let made = self.accepted(at, layer, &record.payload);
+            if let Some(made) = &made {
+                self.note(at.id, key, &made.layer.diff_id);
+            }
+            return Ok(made);
+        }
+        let nothing = serde_json::Value::Null;
+        if self.session.is_some_and(|session| session.accept(&at.step.op, &nothing).is_none()) {
+            return Ok(None);
+        }
+        let Some(layer) = self.tools.imports.layer(key, store, self.tools.reporter) else {
+            return Ok(None);
+        };
+        let made = self.accepted(at, layer, &nothing);
+        if let Some(made) = &made {
+            self.record(at, key, made)?;
+        }
+        Ok(made)
     }
 
-    fn record(&self, key: &CacheKey, made: &Made) -> Result<(), StepError> {
+    fn accepted(&self, at: &StepAt<'_>, layer: Layer, payload: &serde_json::Value) -> Option<Made> {
+        let Some(session) = self.session else { return Some(Made { layer, fetched: None }) };
+        let fetched = session.accept(&at.step.op, payload)?;
+        session.add(&fetched);
+        Some(Made { layer, fetched: Some(fetched) })
+    }
+
+    fn record(&self, at: &StepAt<'_>, key: &CacheKey, made: &Made) -> Result<(), StepError> {
         let fetched = made.fetched.as_deref();
         let with_content = fetched.unwrap_or_default().iter().filter(|entry| entry.size_bytes > 0);
         let record = StepRecord {
@@ -530,7 +585,14 @@ impl<'a> Solver<'a> {
             payload: recording::payload(fetched),
             blobs: with_content.map(|entry| entry.sha256).collect(),
         };
-        Ok(self.tools.store.put_step(key, &record)?)
+        self.tools.store.put_step(key, &record)?;
+        self.note(at.id, key, &made.layer.diff_id);
+        Ok(())
+    }
+
+    fn note(&self, stage: StageId, key: &CacheKey, layer: &DiffId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push((stage, *key, *layer));
     }
 
     fn start(&self, step: &Step) {
@@ -603,9 +665,24 @@ impl<'a> Solver<'a> {
     }
 }
 
+/// The key of a step above a base.
+fn definition_key(defined: &Defined, base: &Digest) -> CacheKey {
+    let mut key = KeyHasher::new("definition");
+    key.digest(&defined.digest).digest(base);
+    key.into_key()
+}
+
+/// The base of a step that depends on all layers below it.
+fn all_below<'l>(layers: impl Iterator<Item = &'l DiffId>) -> Digest {
+    let mut key = KeyHasher::new("below");
+    key.text("layers").digest(&chain_id(layers));
+    key.finish()
+}
+
 /// A step where it stands.
 #[derive(Clone, Copy)]
 struct StepAt<'a> {
+    id: StageId,
     stage: &'a Stage,
     step: &'a Step,
     defined: &'a Defined,

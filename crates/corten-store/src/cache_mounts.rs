@@ -3,6 +3,7 @@
 //! Each is `caches/<name>` with `caches/<name>.lock` beside it. Whoever uses a directory holds the
 //! lock, shared or alone; a lock file is never removed, so that all its users mean the same one.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use corten_oci::digest::Digest;
@@ -11,7 +12,10 @@ use corten_sys::lock::FileLock;
 
 use crate::error::StoreError;
 use crate::gc::Bin;
+use crate::seal;
+use crate::staging::{self, Staging};
 use crate::store::{Inner, Store};
+use crate::unpack::{Kind, unpack};
 
 /// The folder below the store.
 const FOLDER: &str = "caches";
@@ -67,6 +71,28 @@ impl Store {
             }
             bin.empty(inner)?;
             Ok(removed)
+        })
+    }
+}
+
+impl Store {
+    /// Writes the canonical tar of a directory that belongs to no layer: names, modes, owners,
+    /// attributes, links and times to the second. Who calls it sees to it that nobody changes it.
+    pub fn write_directory_tar(
+        &self,
+        directory: &Path,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        self.run(|inner| seal::write_canonical(directory, inner.in_user_namespace, out))
+    }
+
+    /// Unpacks a tar from anywhere into a staging directory: nothing of it is written outside, and
+    /// a device node in it is refused. A limit on its length is up to the caller.
+    pub fn unpack_directory(&self, tar: &mut dyn Read) -> Result<Staging, StoreError> {
+        self.run(|inner| {
+            let staging = staging::stage(inner)?;
+            unpack(inner, &staging, tar, Kind::Directory)?;
+            Ok(staging)
         })
     }
 }

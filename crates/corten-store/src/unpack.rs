@@ -25,7 +25,7 @@ use crate::error::StoreError;
 use crate::layer::Layer;
 use crate::recipe::{Displaced, Recorder};
 use crate::seal::{self, Sealed};
-use crate::staging;
+use crate::staging::{self, Staging};
 use crate::store::{Inner, Store};
 use crate::walk::{Marks, is_kept};
 
@@ -60,9 +60,36 @@ fn import(
     expect: Option<DiffId>,
 ) -> Result<Layer, StoreError> {
     let staging = staging::stage(inner)?;
+    let sealed = unpack(inner, &staging, tar, Kind::Layer)?;
+    if let Some(expected) = expect
+        && expected != sealed.diff_id
+    {
+        let found = sealed.diff_id.0;
+        return Err(StoreError::DigestMismatch { expected: expected.0, found });
+    }
+    seal::place(inner, staging, sealed)
+}
+
+/// What a tar stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Changes to the layers below, with marks for what they hide.
+    Layer,
+    /// A directory of its own: no name means anything, and there are no devices.
+    Directory,
+}
+
+/// Unpacks a tar into a staging directory, hashing it on the way.
+pub(crate) fn unpack(
+    inner: &Arc<Inner>,
+    staging: &Staging,
+    tar: &mut dyn Read,
+    kind: Kind,
+) -> Result<Sealed, StoreError> {
     let root = Root::open(staging.tree())?;
     let mut unpacker = Unpacker {
         inner,
+        kind,
         folder: staging.folder(),
         root: &root,
         marks: Marks::new(inner.in_user_namespace),
@@ -85,16 +112,10 @@ fn import(
     unpacker.trailer(&mut stream)?;
     let (digest, tar_bytes) = stream.into_inner().finish();
     let diff_id = DiffId(digest);
-    if let Some(expected) = expect
-        && expected != diff_id
-    {
-        return Err(StoreError::DigestMismatch { expected: expected.0, found: digest });
-    }
     unpacker.set_directory_times()?;
     let Unpacker { recipe, displaced, totals, squashed_owners, .. } = unpacker;
     recipe.finish()?;
-    let sealed = Sealed { diff_id, tar_bytes, totals, squashed_owners, recipe: Some(displaced) };
-    seal::place(inner, staging, sealed)
+    Ok(Sealed { diff_id, tar_bytes, totals, squashed_owners, recipe: Some(displaced) })
 }
 
 /// A directory that is open, with the path that it really has.
@@ -108,6 +129,7 @@ struct Parent {
 
 struct Unpacker<'a> {
     inner: &'a Arc<Inner>,
+    kind: Kind,
     folder: &'a Path,
     root: &'a Root,
     marks: Marks,
@@ -154,7 +176,8 @@ impl Unpacker<'_> {
         header: Header,
         reader: &mut Reader<Stream<'_>>,
     ) -> Result<(), StoreError> {
-        match marker(name) {
+        let marker = marker(name).filter(|_| self.kind == Kind::Layer);
+        match marker {
             None => self.ordinary(parent, name, header, reader),
             Some(marker) => {
                 match marker {
@@ -180,6 +203,11 @@ impl Unpacker<'_> {
         self.totals.entries += 1;
         let Header { kind, meta, mtime_nanoseconds, sparse, .. } = header;
         let modified = Timestamp { seconds: meta.mtime, nanoseconds: mtime_nanoseconds };
+        let is_device =
+            matches!(kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+        if is_device && self.kind == Kind::Directory {
+            return Err(StoreError::Archive { reason: format!("it has the device node `{path}`") });
+        }
         match kind {
             EntryKind::Directory { .. } => {
                 self.directory(parent, name, &path, existing)?;

@@ -9,6 +9,7 @@
 //! mask        what differs from run to run, replaced in one place
 //! privilege   require!: skips aloud, or fails where the need is demanded
 //! temp        TempDir: removed on drop, with odd modes and left mounts
+//! registry    FakeRegistry: a registry on this machine that misbehaves as it is told
 //! fault       FaultFs: fails the n-th change, for sweeps over every write
 //! ```
 #![forbid(unsafe_code)]
@@ -19,11 +20,13 @@ pub mod foreign;
 pub mod harness;
 pub mod mask;
 pub mod privilege;
+pub mod registry;
 pub mod rootfs;
 pub mod temp;
 
 pub use context::{Invocation, Output, TestContext};
 pub use privilege::Need;
+pub use registry::FakeRegistry;
 pub use temp::TempDir;
 
 /// Answers the program that runs the tests.

@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod error;
 mod fetch;
+mod registry;
 mod settings;
 mod ui;
 

@@ -8,6 +8,7 @@
 mod annotation;
 mod local;
 mod metadata;
+mod push;
 mod spec;
 mod write;
 
@@ -16,8 +17,9 @@ mod tests;
 
 pub use annotation::{Annotation, Subject};
 pub use metadata::metadata;
+pub(crate) use spec::fields as split_fields;
 pub use spec::{
-    ArchiveOutput, Destination, ImageOutput, LocalOutput, Output, SpecError, TarOutput,
+    ArchiveOutput, Destination, ImageOutput, LocalOutput, Output, Push, SpecError, TarOutput,
     check_platforms, parse_all,
 };
 pub use write::{OutputError, Request, Written, check, write};

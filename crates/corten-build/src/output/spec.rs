@@ -47,12 +47,37 @@ pub struct TarOutput {
     pub split: Option<bool>,
 }
 
-/// An image in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// An image in the store, in a registry or in both.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageOutput {
+    /// Whether it goes into the store.
+    pub store: bool,
+    /// How it goes to the registries of its names, if it does.
+    pub push: Option<Push>,
     /// Names besides those of the build.
     pub names: Vec<Reference>,
     pub annotations: Vec<Annotation>,
+}
+
+impl Default for ImageOutput {
+    fn default() -> Self {
+        Self { store: true, push: None, names: Vec::new(), annotations: Vec::new() }
+    }
+}
+
+/// How an image is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// Whether the identity of the registry need not be proven.
+    pub insecure: bool,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self { compression: Compression::Gzip { level: GZIP_LEVEL }, insecure: false }
+    }
 }
 
 /// An image in a file or a directory.
@@ -96,8 +121,8 @@ pub enum SpecError {
     NoDestination { kind: &'static str },
     #[error("`{what}` cannot be done for an output of type `{kind}`")]
     Unsupported { kind: &'static str, what: String, instead: &'static str },
-    #[error("this version has no way to push an image")]
-    Push,
+    #[error("an image without a name cannot be pushed")]
+    PushWithoutName,
     #[error("`{value}` cannot be the name of an image")]
     Name {
         value: String,
@@ -124,12 +149,23 @@ pub enum SpecError {
     StdoutTwice,
 }
 
+/// What images that may be pushed know.
+const IMAGE_KEYS: &[&str] = &[
+    "name",
+    "annotation.*",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "oci-mediatypes",
+    "rewrite-timestamp",
+    "push",
+    "registry.insecure",
+];
+
 /// The types with what they know.
-const TYPES: [(&str, &[&str]); 6] = [
-    (
-        "image",
-        &["name", "annotation.*", "compression", "oci-mediatypes", "rewrite-timestamp", "push"],
-    ),
+const TYPES: [(&str, &[&str]); 7] = [
+    ("image", IMAGE_KEYS),
+    ("registry", IMAGE_KEYS),
     (
         "oci",
         &[
@@ -182,8 +218,8 @@ impl SpecError {
                 format!("write `type={kind},dest=FILE`; `-` is standard output")
             }
             Self::Unsupported { instead, .. } => (*instead).to_owned(),
-            Self::Push => {
-                "build it, then `corten save` makes an archive that `skopeo copy` pushes".to_owned()
+            Self::PushWithoutName => {
+                "name it with `--tag REGISTRY/NAME[:TAG]`, or `name=…` in the output".to_owned()
             }
             Self::Annotation { .. } => {
                 "write `NAME=VALUE` or `manifest-descriptor:NAME=VALUE`".to_owned()
@@ -285,7 +321,7 @@ pub fn check_platforms(
 }
 
 /// Splits at commas outside of fields in double quotes, in which `""` is a quotation mark.
-fn fields(spec: &str) -> Result<Vec<String>, SpecError> {
+pub(crate) fn fields(spec: &str) -> Result<Vec<String>, SpecError> {
     let unpaired = || SpecError::Quote { spec: spec.to_owned() };
     let mut fields = Vec::new();
     let mut rest = spec;
@@ -346,9 +382,6 @@ impl Fields {
         }
         let name =
             values.remove("type").ok_or_else(|| SpecError::NoType { spec: spec.to_owned() })?;
-        if name == "registry" {
-            return Err(SpecError::Push);
-        }
         let Some((kind, known)) = TYPES.iter().find(|(kind, _)| *kind == name) else {
             return Err(SpecError::Type { name });
         };
@@ -366,6 +399,7 @@ impl Fields {
         self.flag("rewrite-timestamp")?;
         match self.kind {
             "image" => self.image(),
+            "registry" => self.registry(),
             "oci" => self.oci(),
             "docker" => self.docker(),
             "local" => self.local(),
@@ -380,8 +414,10 @@ impl Fields {
 
     fn image(mut self) -> Result<Output, SpecError> {
         if self.flag("push")? == Some(true) {
-            return Err(SpecError::Push);
+            return self.pushed(true);
         }
+        self.flag("registry.insecure")?;
+        self.flag("force-compression")?;
         if self.flag("oci-mediatypes")? == Some(false) {
             return Err(self.unsupported(
                 "oci-mediatypes=false",
@@ -391,7 +427,36 @@ impl Fields {
         }
         self.uncompressed("the store keeps files, not archives; `type=oci,dest=FILE` compresses")?;
         let names = self.names()?;
-        Ok(Output::Image(ImageOutput { names, annotations: self.annotations }))
+        let annotations = self.annotations;
+        Ok(Output::Image(ImageOutput { names, annotations, ..ImageOutput::default() }))
+    }
+
+    fn registry(mut self) -> Result<Output, SpecError> {
+        if self.flag("push")? == Some(false) {
+            return Err(self.unsupported("push=false", "`type=image` goes into the store"));
+        }
+        self.pushed(false)
+    }
+
+    fn pushed(mut self, store: bool) -> Result<Output, SpecError> {
+        if self.flag("oci-mediatypes")? == Some(false) {
+            return Err(self.unsupported(
+                "oci-mediatypes=false",
+                "registries take OCI manifests: leave it out",
+            ));
+        }
+        // What was compressed before has the same bytes as what would be compressed now.
+        self.flag("force-compression")?;
+        let insecure = self.flag("registry.insecure")?.unwrap_or(false);
+        let compression = if self.values.contains_key("compression") {
+            self.compression()?
+        } else {
+            self.values.insert("compression".to_owned(), "gzip".to_owned());
+            self.compression()?
+        };
+        let names = self.names()?;
+        let push = Some(Push { compression, insecure });
+        Ok(Output::Image(ImageOutput { store, push, names, annotations: self.annotations }))
     }
 
     fn oci(mut self) -> Result<Output, SpecError> {
@@ -432,7 +497,7 @@ impl Fields {
         let destination = self.destination();
         let annotations = self.annotations;
         Ok(match destination {
-            None => Output::Image(ImageOutput { names, annotations }),
+            None => Output::Image(ImageOutput { names, annotations, ..ImageOutput::default() }),
             Some(destination) => Output::Archive(ArchiveOutput {
                 form: Form::Docker,
                 tar: true,

@@ -11,6 +11,7 @@ use corten_diag::{Event, Reporter};
 use corten_oci::image::Descriptor;
 use corten_oci::reference::Reference;
 use corten_oci::tar::TarError;
+use corten_registry::{Client, RegistryError};
 use corten_store::archive::{self, Bundle, BundleImage, BundleIndex, Compression, Form};
 use corten_store::{Found, Merged, NewMember, Store, StoreError, TagTarget};
 use corten_sys::beneath::{Dir, FileKind};
@@ -20,6 +21,7 @@ use corten_sys::pending::PendingFile;
 
 use super::annotation::{Annotation, Subject};
 use super::local::copy_out;
+use super::push;
 use super::spec::{
     ArchiveOutput, Destination, LocalOutput, Output, TarOutput, annotations, index_annotations,
 };
@@ -44,6 +46,14 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
+    #[error("an image without a name cannot be pushed")]
+    NoName,
+    #[error("failed to push `{name}`")]
+    Push {
+        name: String,
+        #[source]
+        source: Box<RegistryError>,
+    },
     #[error(transparent)]
     Io(#[from] IoError),
     #[error(transparent)]
@@ -67,6 +77,8 @@ impl OutputError {
             Self::Write { source, .. } if is_no_space(source) => Some(full()),
             Self::Io(error) if error.is_no_space() => Some(full()),
             Self::Store(error) => error.hint(),
+            Self::NoName => Some("name it with `--tag REGISTRY/NAME[:TAG]`".to_owned()),
+            Self::Push { source, .. } => source.hint(),
             Self::Write { .. } | Self::Io(_) => None,
         }
     }
@@ -88,6 +100,8 @@ pub struct Request {
     /// Names for every image.
     pub names: Vec<Reference>,
     pub annotations: Vec<Annotation>,
+    /// Speaks to registries.
+    pub client: Client,
 }
 
 /// What became of one output.
@@ -100,6 +114,8 @@ pub struct Written {
     pub stored: Option<Found>,
     /// Where it is, if not in the store.
     pub destination: Option<Destination>,
+    /// Whether it went to the registries of its names.
+    pub pushed: bool,
 }
 
 /// Looks at the destinations, so that what cannot be written is told before the build.
@@ -162,7 +178,15 @@ pub fn write(
             Output::Image(image) => {
                 let with = [request.annotations.as_slice(), &image.annotations];
                 let names = names(&request.names, &image.names);
-                results.push(into_store(store, targets, names, with)?);
+                if image.store {
+                    results.push(into_store(store, targets, names.clone(), with)?);
+                }
+                if let Some(how) = &image.push {
+                    let pushed = push::push(store, &request.client, targets, how, &names, with)?;
+                    let descriptor = Some(pushed);
+                    let (stored, destination) = (None, None);
+                    results.push(Written { descriptor, names, stored, destination, pushed: true });
+                }
                 continue;
             }
             Output::Archive(archive) => {
@@ -181,7 +205,13 @@ pub fn write(
             }
         };
         let destination = Some(destination);
-        results.push(Written { descriptor: None, names: Vec::new(), stored: None, destination });
+        results.push(Written {
+            descriptor: None,
+            names: Vec::new(),
+            stored: None,
+            destination,
+            pushed: false,
+        });
     }
     Ok(results)
 }
@@ -282,8 +312,8 @@ fn into_store(
         annotations: index_annotations(Subject::IndexDescriptor, lists),
         ..index.descriptor()
     };
-    let stored = Some(Found::Index(index));
-    Ok(Written { descriptor: Some(descriptor), names, stored, destination: None })
+    let (descriptor, stored) = (Some(descriptor), Some(Found::Index(index)));
+    Ok(Written { descriptor, names, stored, destination: None, pushed: false })
 }
 
 fn image_into_store(
@@ -303,7 +333,8 @@ fn image_into_store(
         ..Descriptor::new(corten_oci::image::media_type::MANIFEST, image.manifest, size)
     };
     let stored = Some(Found::Image(Box::new(image)));
-    Ok(Written { descriptor: Some(descriptor), names, stored, destination: None })
+    let descriptor = Some(descriptor);
+    Ok(Written { descriptor, names, stored, destination: None, pushed: false })
 }
 
 fn write_archive(
@@ -353,7 +384,7 @@ fn write_archive(
         destination => write_to(destination, stdout, |out| prepared.write(out))?,
     }
     let destination = Some(archive.destination.clone());
-    Ok(Written { descriptor, names, stored: None, destination })
+    Ok(Written { descriptor, names, stored: None, destination, pushed: false })
 }
 
 /// Writes to a file that gets its name when it is complete, to a pipe or device as it comes, or to

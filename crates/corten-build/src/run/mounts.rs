@@ -11,6 +11,7 @@ use corten_sys::lock::FileLock;
 
 use super::step::Scratch;
 use super::{SCRIPT_DIRECTORY, StepMount, StepMountKind};
+use crate::cache;
 use crate::copy::{self, CopyError, Copying};
 use crate::define::mount_copy;
 use crate::diagnose::StepError;
@@ -18,6 +19,7 @@ use crate::execute::Execution;
 use crate::files::{Files, Found, NoFiles};
 use crate::graph::{CacheSharing, Input, RunMount, RunMountKind, RunOp};
 use crate::options::{SECRET_BYTES_MAX, Secret};
+use crate::solve::Tools;
 use crate::ssh::{Access, Served};
 
 /// Where certificates are for the time of a step. `/dev` is a file system of the container's own, so
@@ -151,9 +153,11 @@ impl Prepared {
         let root = cache_root(execution);
         file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
         let name = Digest::of(id.as_bytes()).hex();
+        let mut is_new = false;
         let directory = match sharing {
             CacheSharing::Shared => {
                 let path = root.join(format!("{name}.lock"));
+                is_new = restore_alone(execution, &root, &name)?;
                 self.locks.push(FileLock::shared(&path).map_err(CopyError::from)?);
                 root.join(&name)
             }
@@ -164,8 +168,14 @@ impl Prepared {
             }
             CacheSharing::Private => self.private_cache(&root, &name)?,
         };
+        if *sharing != CacheSharing::Shared {
+            is_new = restore(execution, &directory)?;
+        }
         if !file::exists(&directory).map_err(CopyError::from)? {
             make_cache(execution, mount, index, &root, &directory, seed.is_some())?;
+            is_new = true;
+        }
+        if is_new {
             file::set_mode(&directory, *mode).map_err(CopyError::from)?;
             set_owner(&directory, *uid, *gid)?;
         }
@@ -332,6 +342,31 @@ fn copy_files(
     let place = execution.place(tree, spool);
     let below = &NoFiles;
     Ok(copy::copy(&Copying { op: &op, selection, keeps_metadata, below, owner: None }, &place)?)
+}
+
+/// Fills a cache from one of another machine, if it is absent or empty; its lock is held alone.
+fn restore(execution: &Execution<'_>, directory: &Path) -> Result<bool, StepError> {
+    let Tools { imports, store, reporter, .. } = execution.tools;
+    let Some(name) = directory.file_name().and_then(|name| name.to_str()) else {
+        return Ok(false);
+    };
+    if imports.is_empty() || !cache::is_vacant(directory).map_err(CopyError::from)? {
+        return Ok(false);
+    }
+    Ok(imports.fill_mount(name, directory, store, *reporter))
+}
+
+/// The same for one that is shared: only while nobody uses it, since who has it mounted would go on
+/// with the directory that it was.
+fn restore_alone(execution: &Execution<'_>, root: &Path, name: &str) -> Result<bool, StepError> {
+    if execution.tools.imports.is_empty() {
+        return Ok(false);
+    }
+    let lock = root.join(format!("{name}.lock"));
+    match FileLock::try_exclusive(&lock).map_err(CopyError::from)? {
+        Some(_lock) => restore(execution, &root.join(name)),
+        None => Ok(false),
+    }
 }
 
 /// Makes a cache beside its place and moves it there, so that it is there whole or not at all.

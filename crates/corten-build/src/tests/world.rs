@@ -9,15 +9,18 @@ use corten_diag::{Collect, Event, Outcome, Stream, render};
 use corten_oci::image::{ContainerConfig, History, ImageConfig, RootFs};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
+use corten_registry::{Client, ClientOptions};
 use corten_store::{Image, Layer, Seal, Store, StoreOptions};
 use corten_sys::beneath::{Dir, FileKind};
 use corten_sys::clock::Timestamp;
 use corten_sys::file;
 use corten_testkit::TempDir;
 
+use crate::cache::{self, CacheFrom, CacheTo, Export, Exported, Imports, Mode};
 use crate::error::BuildError;
 use crate::options::{BuildOptions, Context, DockerfileText};
 use crate::run::{ExecError, OutOfMemory, RunOutcome, RunStep};
+use crate::solve::{Target, Tools};
 use crate::traits::{BaseError, Bases, Executor};
 
 /// When the base image was created.
@@ -119,6 +122,51 @@ impl World {
     pub(super) fn build_with(&self, options: &BuildOptions) -> Result<Image, BuildError> {
         let bases = Stored(&self.store);
         crate::build(options, &self.store, &bases, &self.executor, &self.reporter)
+    }
+
+    /// Builds with caches of other machines, and exports as asked.
+    pub(super) fn build_cached(
+        &self,
+        options: &BuildOptions,
+        from: &[&str],
+        to: &[&str],
+    ) -> (Target, Vec<Exported>) {
+        let from: Vec<_> = from.iter().map(|spec| CacheFrom::parse(spec).unwrap()).collect();
+        let to: Vec<_> = to.iter().map(|spec| CacheTo::parse(spec).unwrap()).collect();
+        let client = Client::new(ClientOptions::default());
+        let imports = Imports::new(&from, &client);
+        let tools = Tools {
+            store: &self.store,
+            executor: &self.executor,
+            reporter: &self.reporter,
+            imports: &imports,
+            all_steps: to.iter().any(|to| to.mode == Mode::Max),
+        };
+        let target = crate::build_targets(options, &Stored(&self.store), &tools)
+            .unwrap_or_else(|error| panic!("{}", told(&error)))
+            .remove(0);
+        let mounts_directory = self.store.cache_mounts_dir();
+        let export = Export {
+            steps: &target.steps,
+            mounts: &target.mounts,
+            mounts_directory: &mounts_directory,
+            store: &self.store,
+            imports: &imports,
+            client: &client,
+            reporter: &self.reporter,
+        };
+        let exported = to.iter().filter_map(|to| cache::export(to, &export).unwrap()).collect();
+        (target, exported)
+    }
+
+    /// The warnings since the last question.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let events = self.reporter.take().into_iter();
+        let warning = |event| match event {
+            Event::Warning(text) => Some(text),
+            _ => None,
+        };
+        events.filter_map(warning).collect()
     }
 
     /// The commands that were run since the last question.

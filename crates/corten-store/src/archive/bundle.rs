@@ -1,11 +1,10 @@
 //! Images that need not be in the store, as files: their layers are, and may be compressed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use corten_oci::digest::{DiffId, Digest, HashingWriter};
+use corten_oci::digest::{DiffId, Digest};
 use corten_oci::image::{Descriptor, Index, Manifest, media_type};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
@@ -15,9 +14,9 @@ use corten_sys::beneath::{Dir, Resolve, Root};
 use corten_sys::error::IoError;
 use corten_sys::file;
 use corten_sys::pending::PendingFile;
-use flate2::write::GzEncoder;
 use rayon::prelude::*;
 
+use super::layer::write_layer;
 use super::save::{self, Content};
 use super::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, DOCKER_MANIFEST, DockerImage, OCI_INDEX,
@@ -248,30 +247,12 @@ fn compress(
     compression: Compression,
     path: &Path,
 ) -> Result<Packed, StoreError> {
-    let wrong = |source: io::Error| StoreError::Io(IoError::new("write", path, source));
+    if compression == Compression::Uncompressed {
+        return Ok(plain(layer));
+    }
     let file = file::create_new(path, 0o600)?;
-    let out = HashingWriter::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-    let fill = |encoder: &mut dyn Write| {
-        let mut encoder = BufWriter::with_capacity(BUFFER_BYTES, encoder);
-        store.write_layer_tar(layer, &mut encoder).map_err(|error| located(error, path))?;
-        encoder.flush().map_err(wrong)
-    };
-    let out: HashingWriter<BufWriter<File>> = match compression {
-        Compression::Uncompressed => return Ok(plain(layer)),
-        Compression::Gzip { level } => {
-            // Neither a time nor a name is in its header.
-            let mut encoder = GzEncoder::new(out, flate2::Compression::new(level.min(9)));
-            fill(&mut encoder)?;
-            encoder.finish().map_err(wrong)?
-        }
-        Compression::Zstd { level } => {
-            let mut encoder = zstd::Encoder::new(out, level).map_err(wrong)?;
-            fill(&mut encoder)?;
-            encoder.finish().map_err(wrong)?
-        }
-    };
-    let (digest, size, mut out) = out.finish();
-    out.flush().map_err(wrong)?;
+    let (digest, size) =
+        write_layer(store, layer, compression, &mut &file).map_err(|error| located(error, path))?;
     Ok(Packed { digest, size, content: Content::Spooled { path: path.to_owned(), size } })
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use corten_oci::digest::{DiffId, Digest, HashingReader};
+use corten_oci::digest::{DiffId, Digest};
 use corten_oci::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
 use corten_oci::limits;
 use corten_oci::platform::Platform;
@@ -15,6 +15,7 @@ use corten_oci::reference::Reference;
 use corten_sys::file;
 
 use super::files::{Files, Limited, Opened, decompress};
+use super::layer::{PackedLayer, read_layer};
 use super::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, DOCKER_MANIFEST, DockerImage, OCI_INDEX,
     OCI_LAYOUT, OciLayout, blob_path,
@@ -31,9 +32,6 @@ const INDEX_DEPTH_MAX: u32 = 4;
 
 /// Images of one index: there are some thirty platforms.
 const IMAGES_MAX: usize = 256;
-
-/// What small streams may grow to whatever the ratio says: gzip's header alone has 18 bytes.
-const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
 
 /// All manifests and configurations of an archive: a small list may name one large document as often
 /// as it likes. Real ones have some kilobytes for each image.
@@ -231,28 +229,8 @@ impl<'a> Loader<'a> {
         if let Some(layer) = self.store.layer_pinned(diff_id)? {
             return Ok(layer);
         }
-        let Opened { content, size } = self.open(name)?;
-        let mut stored = HashingReader::new(content);
-        let limit_bytes = size
-            .saturating_mul(limits::EXPANSION_RATIO_MAX)
-            .clamp(EXPANSION_FLOOR_BYTES, limits::LAYER_BYTES_MAX);
-        let layer = {
-            let plain = decompress(&mut stored).map_err(StoreError::Source)?;
-            let mut limited = Limited::new(plain, limit_bytes);
-            let imported = self.store.import_layer(&mut limited, Some(*diff_id));
-            if limited.exceeded {
-                return Err(StoreError::TooLarge { limit_bytes });
-            }
-            imported?
-        };
-        // A decompressor may stop before the end of the file.
-        io::copy(&mut stored, &mut io::sink()).map_err(StoreError::Source)?;
-        match (digest, stored.finish().0) {
-            (Some(expected), found) if expected != found => {
-                Err(StoreError::DigestMismatch { expected, found })
-            }
-            _ => Ok(layer),
-        }
+        let Opened { mut content, size } = self.open(name)?;
+        read_layer(self.store, &mut content, &PackedLayer { diff_id: *diff_id, digest, size })
     }
 
     fn open(&self, name: &str) -> Result<Opened, StoreError> {

@@ -7,11 +7,13 @@
 
 mod bundle;
 mod files;
+mod layer;
 mod load;
 mod save;
 
 pub use bundle::{Bundle, BundleImage, BundleIndex, Compression, Form, Prepared, prepare};
 pub use files::decompress;
+pub use layer::{PackedLayer, read_layer, write_layer};
 pub use load::{LoadOptions, Loaded, load, load_directory, load_one};
 pub use save::{Named, save_docker, save_oci};
 

@@ -23,8 +23,8 @@ pub(crate) struct BuildArgs {
     /// Add a label, `name=value`
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
-    /// Where the result goes: `type=image`, `oci`, `docker`, `local` or `tar` with `dest=PATH`, or a
-    /// directory alone; may be given several times [default: the store]
+    /// Where the result goes: `type=image`, `registry`, or `oci`, `docker`, `local` or `tar` with
+    /// `dest=PATH`, or a directory alone; may be given several times [default: the store]
     #[arg(short, long = "output", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
     pub outputs: Vec<String>,
     /// Write the digests of the result to this file, as JSON
@@ -40,6 +40,15 @@ pub(crate) struct BuildArgs {
     /// Do every step of this stage again; may be given several times
     #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// A cache of another machine to take steps and cache mounts from: `type=local,src=DIRECTORY`,
+    /// `type=registry,ref=NAME` or a name alone; may be given several times
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub cache_from: Vec<String>,
+    /// Where to put steps and cache mounts for other machines: `type=local,dest=DIRECTORY`,
+    /// `type=registry,ref=NAME` or `type=inline`, with `mode=max` for the steps of all stages; may be
+    /// given several times
+    #[arg(long = "cache-to", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
+    pub cache_to: Vec<String>,
     /// Platforms to build for, such as `linux/amd64,linux/arm64`; several give an index
     /// [default: this machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
@@ -112,9 +121,12 @@ pub(crate) struct BuildArgs {
     /// Put the image into the store, besides the outputs
     #[arg(long, hide = true)]
     pub load: bool,
-    /// Answered with what to do instead
-    #[arg(long, hide = true)]
+    /// Push the image to the registries of its names; the same as `--output type=registry`
+    #[arg(long, conflicts_with_all = ["plan", "verify"])]
     pub push: bool,
+    /// Whether registries must prove who they are; those on this machine need not
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub tls_verify: bool,
     /// Accepted for Docker's sake: bases are taken from the store or made
     #[arg(long, hide = true)]
     pub pull: bool,
@@ -199,6 +211,9 @@ impl LockArgs {
             metadata_file: None,
             annotations: Vec::new(),
             no_cache: self.no_cache,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            tls_verify: true,
             no_cache_filter: Vec::new(),
             platforms: self.platforms.clone(),
             build_contexts: self.build_contexts.clone(),

@@ -10,7 +10,7 @@ use corten_build::output::Request;
 use corten_build::remote::OpenedContext;
 use corten_build::{
     BuildError, BuildOptions, Context as BuildContext, DockerfileText, RunStep, RuntimeExecutor,
-    Secret, Target, Terminal,
+    Secret, Target, Terminal, Tools,
 };
 use corten_diag::{SourceFile, render};
 use corten_oci::reference::Reference;
@@ -18,6 +18,7 @@ use corten_runtime::{Network, options};
 use corten_store::Found;
 use corten_sys::clock::{Clock, SystemClock};
 
+use super::cache::{self, Caches};
 use super::{Context, checks, lock, outputs, sources, steps};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
@@ -37,7 +38,9 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
-    let outputs = outputs::request(arguments, &options)?;
+    let client = crate::registry::client(&context.settings);
+    let mut outputs = outputs::request(arguments, &options, &client)?;
+    let caches = Caches::of(arguments, &options)?;
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
         &context.ui,
@@ -51,11 +54,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         .map_err(|error| failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     if arguments.plan {
-        let graph = corten_build::plan(&options, &resolver.for_plan(), &progress)
-            .map_err(|error| failed(context, error))?;
-        progress.finish();
-        context.ui.data(&graph.to_string());
-        return Ok(ExitCode::SUCCESS);
+        return print_plan(context, &options, &resolver.for_plan(), &progress);
     }
     checks::gate(context, &options, &store)?;
     let prepare = |step: &RunStep| {
@@ -65,14 +64,21 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     let name = context.settings.environment.get("TERM").unwrap_or("xterm");
     let terminal = arguments.shell_on_error.then_some(Terminal { name, prepare: &prepare });
     let executor = RuntimeExecutor::new(&progress).with_terminal(terminal);
-    let built = corten_build::build_targets(&options, &store, &resolver, &executor, &progress);
+    let (imports, all_steps) = (caches.imports(&client), caches.wants_all_steps());
+    let tools = Tools::new(&store, &executor, &progress, &imports, all_steps);
+    let built = corten_build::build_targets(&options, &resolver, &tools);
     if built.is_err() {
         progress.finish();
     }
     let targets = built.map_err(|error| failed(context, error))?;
+    outputs.annotations.extend(caches.annotations(&targets));
     let written = outputs::write(&store, &targets, &outputs, &progress);
+    let exported = match &written {
+        Ok(_) => caches.export(&options, &targets, &tools, &client),
+        Err(_) => Ok(Vec::new()),
+    };
     progress.finish();
-    let Some(written) = written? else { return Ok(ExitCode::SUCCESS) };
+    let Some(written) = written? else { return exported.map(|_| ExitCode::SUCCESS) };
     outputs::record(context, arguments, &targets, &written)?;
     let elapsed = SystemClock.monotonic().saturating_sub(started);
     let stored = written.iter().find_map(|written| written.stored.as_ref());
@@ -81,14 +87,30 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         None => outputs::report(context, arguments, &outputs, &targets, elapsed),
     }
     outputs::report_files(context, arguments, &written);
+    cache::report(context, arguments, &exported?);
     checks::in_passing(context, arguments, &options, &store, &progress)?;
-    if let (true, Some(found)) = (arguments.verify, stored) {
-        let again = BuildOptions { no_cache: true, ..options };
-        let built = corten_build::build_targets(&again, &store, &resolver, &executor, &progress);
-        progress.finish();
-        let second = built.map_err(|error| failed(context, error))?;
-        return super::verify::verify(context, &store, found, &second);
+    match stored {
+        Some(found) if arguments.verify => {
+            let again = BuildOptions { no_cache: true, ..options };
+            let built = corten_build::build_targets(&again, &resolver, &tools);
+            progress.finish();
+            let second = built.map_err(|error| failed(context, error))?;
+            super::verify::verify(context, &store, found, &second)
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn print_plan(
+    context: &Context,
+    options: &BuildOptions,
+    resolver: &Resolver<'_>,
+    progress: &Progress,
+) -> Result<ExitCode, CliError> {
+    let graph = corten_build::plan(options, resolver, progress);
+    let graph = graph.map_err(|error| failed(context, error))?;
+    progress.finish();
+    context.ui.data(&graph.to_string());
     Ok(ExitCode::SUCCESS)
 }
 

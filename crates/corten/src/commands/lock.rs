@@ -42,7 +42,9 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
         .map_err(|error| build::failed(context, error))?;
     let resolver = Resolver::new(&store, &context.settings, &progress);
     let executor = RuntimeExecutor::new(&progress);
-    let built = corten_build::build_targets(&options, &store, &resolver, &executor, &progress);
+    let imports = corten_build::cache::Imports::none();
+    let tools = corten_build::Tools::new(&store, &executor, &progress, &imports, false);
+    let built = corten_build::build_targets(&options, &resolver, &tools);
     progress.finish();
     let targets = built.map_err(|error| build::failed(context, error))?;
     // One of them has what all of them took.

@@ -3,6 +3,7 @@
 mod archive;
 mod base;
 mod build;
+mod cache;
 mod checks;
 mod emulation;
 mod history;

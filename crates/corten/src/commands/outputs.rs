@@ -5,12 +5,13 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use corten_build::output::{
-    self, Annotation, Destination, ImageOutput, Output, Request, SpecError, Written,
+    self, Annotation, Destination, ImageOutput, Output, Push, Request, SpecError, Written,
 };
 use corten_build::{BuildOptions, Target};
 use corten_diag::Reporter;
 use corten_oci::digest::Digest;
 use corten_oci::reference::Reference;
+use corten_registry::Client;
 use corten_store::Store;
 
 use super::Context;
@@ -19,21 +20,33 @@ use crate::error::CliError;
 use crate::ui;
 
 /// Reads what is asked for and looks at the destinations, before anything is built.
-pub(super) fn request(arguments: &BuildArgs, options: &BuildOptions) -> Result<Request, CliError> {
+pub(super) fn request(
+    arguments: &BuildArgs,
+    options: &BuildOptions,
+    client: &Client,
+) -> Result<Request, CliError> {
     let wrong = |flag: &'static str| {
         move |error: SpecError| {
             let hint = error.hint();
             CliError::new(Flag { flag, error }).hint(hint)
         }
     };
-    if arguments.push {
-        let hint = SpecError::Push.hint();
-        return Err(CliError::new(SpecError::Push).hint(hint));
-    }
     let mut outputs = output::parse_all(&arguments.outputs).map_err(wrong("output"))?;
-    let has_image = outputs.iter().any(|output| matches!(output, Output::Image(_)));
-    if outputs.is_empty() || (arguments.load && !has_image) {
+    if arguments.push {
+        push(&mut outputs);
+    }
+    let is_stored = |output: &Output| matches!(output, Output::Image(image) if image.store);
+    if outputs.is_empty() || (arguments.load && !outputs.iter().any(is_stored)) {
         outputs.push(Output::Image(ImageOutput::default()));
+    }
+    for output in &mut outputs {
+        let Output::Image(image) = output else { continue };
+        let Some(push) = &mut image.push else { continue };
+        push.insecure |= !arguments.tls_verify;
+        if options.tags.is_empty() && image.names.is_empty() {
+            let hint = SpecError::PushWithoutName.hint();
+            return Err(CliError::new(SpecError::PushWithoutName).hint(hint));
+        }
     }
     let mut annotations = Vec::new();
     for text in &arguments.annotations {
@@ -50,7 +63,22 @@ pub(super) fn request(arguments: &BuildArgs, options: &BuildOptions) -> Result<R
         return Err(CliError::new("an archive is not for a terminal")
             .hint("write it to a file with `dest=FILE`, or into a pipe".to_owned()));
     }
-    Ok(Request { outputs, names: options.tags.clone(), annotations })
+    let client = client.clone();
+    Ok(Request { outputs, names: options.tags.clone(), annotations, client })
+}
+
+/// As in Docker, `--push` pushes the image that is asked for, or else is an output of its own.
+fn push(outputs: &mut Vec<Output>) {
+    let mut images = outputs.iter_mut().filter_map(|output| match output {
+        Output::Image(image) => Some(image),
+        _ => None,
+    });
+    if let Some(image) = images.next() {
+        image.push.get_or_insert_default();
+        return;
+    }
+    let push = Some(Push::default());
+    outputs.push(Output::Image(ImageOutput { store: false, push, ..ImageOutput::default() }));
 }
 
 /// A value of a flag that cannot be read; the specification says why.
@@ -115,7 +143,7 @@ pub(super) fn print_id(context: &Context, request: &Request, id: &Digest) {
 /// The names that images in the store get.
 pub(super) fn stored_names(request: &Request) -> impl Iterator<Item = &Reference> {
     let own = request.outputs.iter().filter_map(|output| match output {
-        Output::Image(image) => Some(image.names.iter()),
+        Output::Image(image) if image.store => Some(image.names.iter()),
         _ => None,
     });
     request.names.iter().chain(own.flatten().filter(|name| !request.names.contains(name)))
@@ -158,6 +186,13 @@ pub(super) fn report_files(context: &Context, arguments: &BuildArgs, written: &[
         return;
     }
     for written in written {
+        if written.pushed {
+            let digest = written.descriptor.as_ref().map(|d| d.digest.to_string());
+            for name in &written.names {
+                let digest = digest.clone().unwrap_or_default();
+                context.ui.status(&format!("pushed {}  {digest}", name.familiar()));
+            }
+        }
         if let Some(Destination::Path(path)) = &written.destination {
             context.ui.status(&format!("wrote {}", path.display()));
         }

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub base: BaseTable,
     pub build: BuildTable,
     pub run: RunTable,
+    /// By the name that references have for them: `host[:port]`.
+    pub registries: BTreeMap<String, RegistryTable>,
     /// The files that were read, most specific first.
     pub files: Vec<PathBuf>,
 }
@@ -53,6 +55,15 @@ pub(crate) struct RunTable {
     pub required_env: Vec<String>,
 }
 
+/// `[registries."host:port"]`: how a registry is reached.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RegistryTable {
+    /// Accept any certificate, or none: for a registry for tests.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
@@ -65,6 +76,8 @@ struct File {
     build: BuildTable,
     #[serde(default)]
     run: RunTable,
+    #[serde(default)]
+    registries: BTreeMap<String, RegistryTable>,
 }
 
 #[derive(Debug, Error)]
@@ -84,7 +97,8 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "check the path given with `--config`",
             Self::Parse { .. } => {
-                "the tables are [images], [base], [build] and [run]; see docs/reference/config.md"
+                "the tables are [images], [base], [build], [run] and [registries]; see \
+                 docs/reference/config.md"
             }
         }
     }
@@ -114,6 +128,9 @@ impl Config {
         self.root = self.root.take().or(file.root);
         for (from, to) in file.images {
             self.images.entry(from).or_insert(to);
+        }
+        for (name, table) in file.registries {
+            self.registries.entry(name).or_insert(table);
         }
         self.base.mirror = self.base.mirror.take().or(file.base.mirror);
         self.base.security_mirror = self.base.security_mirror.take().or(file.base.security_mirror);

@@ -45,6 +45,14 @@ impl Environment {
         self.variables.get(std::ffi::OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
     }
 
+    /// All of it, for a program that is started as if the user had done so.
+    pub(crate) fn all(&self) -> Vec<(String, OsString)> {
+        let pair = |(name, value): (&OsString, &OsString)| {
+            Some((name.to_str()?.to_owned(), value.clone()))
+        };
+        self.variables.iter().filter_map(pair).collect()
+    }
+
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(std::ffi::OsStr::new(name))?;
         (!value.is_empty()).then(|| PathBuf::from(value))

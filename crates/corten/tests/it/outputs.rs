@@ -182,7 +182,7 @@ fn destinations_that_cannot_be_are_told_before_the_build() {
         "#]],
     );
     context.check(
-        &["build", "--push", "-t", "app", "app"],
+        &["build", "--push", "app"],
         &expect![[r#"
             exit: 2
             --- stdout

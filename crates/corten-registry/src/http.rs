@@ -1,0 +1,380 @@
+//! One request after another: redirections, and what may be tried again.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_sys::file;
+use ureq::http::{Request, Response};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::{Body, SendBody};
+
+use crate::error::RegistryError;
+
+/// A connection that is not there after this time will not be there later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Registries may check a large blob before they answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A body that gives nothing for so long has stalled.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// As many as blobs are moved at once.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// Registries redirect to a store of blobs once or twice; more is a loop.
+const REDIRECTS_MAX: u32 = 5;
+
+/// How often a request is made.
+const TRIES: u32 = 5;
+
+/// The wait before the second try; it doubles.
+const WAIT_FIRST: Duration = Duration::from_millis(500);
+
+/// A registry that asks for a longer wait is not waited for.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// What of an answer is read when it is a failure.
+const FAILURE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The largest bundle of certificates that is read: real ones have 200 KiB.
+const CA_BUNDLE_BYTES_MAX: u64 = 16 << 20;
+
+/// How connections are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Certificates to trust instead of those of the host, as a PEM file.
+    pub ca_bundle: Option<PathBuf>,
+    /// The proxy for `http` addresses.
+    pub http_proxy: Option<String>,
+    /// The proxy for `https` addresses.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, separated by commas.
+    pub no_proxy: Option<String>,
+}
+
+/// Speaks HTTP, with certificates that are checked or not.
+#[derive(Debug)]
+pub(crate) struct Http {
+    plain: ureq::Agent,
+    verified: ureq::Agent,
+    unverified: ureq::Agent,
+}
+
+/// What is sent.
+pub(crate) enum Payload<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    /// A stream of this many bytes, which cannot be sent twice.
+    Stream(&'a mut dyn Read, u64),
+}
+
+/// One request.
+pub(crate) struct Call<'a> {
+    /// What people are told that it is for: `read the manifest of …`.
+    pub(crate) what: &'a str,
+    pub(crate) method: &'static str,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) payload: Payload<'a>,
+    /// Whether any certificate, or none, will do.
+    pub(crate) insecure: bool,
+}
+
+impl Http {
+    /// Prepares connections; none is made yet.
+    pub(crate) fn new(transport: &Transport) -> Result<Self, RegistryError> {
+        let roots = match &transport.ca_bundle {
+            Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
+            None => RootCerts::PlatformVerifier,
+        };
+        let agent = |proxy: Option<&String>, verify: bool| {
+            let proxy = proxy.filter(|proxy| !proxy.is_empty());
+            let proxy =
+                proxy.map(|text| parse_proxy(text, transport.no_proxy.as_deref())).transpose()?;
+            let tls = TlsConfig::builder()
+                .root_certs(roots.clone())
+                .disable_verification(!verify)
+                .build();
+            let config = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .proxy(proxy)
+                .tls_config(tls)
+                .timeout_connect(Some(CONNECT_TIMEOUT))
+                .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+                .timeout_per_read(Some(READ_TIMEOUT))
+                .max_idle_connections_per_host(IDLE_CONNECTIONS)
+                .max_idle_connections(2 * IDLE_CONNECTIONS)
+                .accept_encoding("identity")
+                .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
+                .build();
+            Ok::<_, RegistryError>(config.new_agent())
+        };
+        Ok(Self {
+            plain: agent(transport.http_proxy.as_ref(), true)?,
+            verified: agent(transport.https_proxy.as_ref(), true)?,
+            unverified: agent(transport.https_proxy.as_ref(), false)?,
+        })
+    }
+
+    /// Makes a request once and follows nothing.
+    pub(crate) fn once(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
+        let agent = match (call.url.starts_with("https://"), call.insecure) {
+            (true, false) => &self.verified,
+            (true, true) => &self.unverified,
+            (false, true) => &self.plain,
+            (false, false) => {
+                return Err(call.protocol("it leads to an address without TLS"));
+            }
+        };
+        let mut request = Request::builder().method(call.method).uri(call.url.as_str());
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        let size = match &call.payload {
+            Payload::Nothing if matches!(call.method, "GET" | "HEAD") => None,
+            Payload::Nothing => Some(0),
+            Payload::Bytes(bytes) => Some(bytes.len() as u64),
+            Payload::Stream(_, size) => Some(*size),
+        };
+        if let Some(size) = size {
+            request = request.header("Content-Length", size);
+        }
+        let (what, url) = (call.what, shown(&call.url));
+        let answer = match &mut call.payload {
+            Payload::Nothing => request.body(()).map(|request| agent.run(request)),
+            Payload::Bytes(bytes) => request.body(*bytes).map(|request| agent.run(request)),
+            Payload::Stream(stream, _) => {
+                let body = SendBody::from_reader(*stream);
+                request.body(body).map(|request| agent.run(request))
+            }
+        };
+        let answer = answer.map_err(|error| RegistryError::Protocol {
+            what: what.to_owned(),
+            url: url.clone(),
+            problem: error.to_string(),
+        })?;
+        let source = |source| RegistryError::Transport {
+            what: what.to_owned(),
+            url,
+            source: Box::new(source),
+        };
+        answer.map_err(source)
+    }
+
+    /// Makes a request, follows redirections if it only reads, and tries again what a moment may mend.
+    pub(crate) fn send(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
+        let can_repeat = !matches!(call.payload, Payload::Stream(..));
+        let mut wait = WAIT_FIRST;
+        for number in 1.. {
+            let is_last = number == TRIES || !can_repeat;
+            let asked = self.follow(call);
+            let pause = match &asked {
+                Ok(response) if is_temporary(response.status().as_u16()) => retry_after(response),
+                Err(error) if is_broken(error) => None,
+                _ => return asked,
+            };
+            let pause = pause.unwrap_or(wait);
+            if is_last || pause > WAIT_MAX {
+                return asked;
+            }
+            std::thread::sleep(pause);
+            wait *= 2;
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn follow(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
+        let (first, headers) = (call.url.clone(), call.headers.clone());
+        let mut answer = self.once(call);
+        for _ in 0..REDIRECTS_MAX {
+            let Ok(response) = &answer else { break };
+            let leads_on = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !leads_on || !matches!(call.method, "GET" | "HEAD") {
+                break;
+            }
+            let Some(location) = header(response, "location") else { break };
+            let next = resolve(&call.url, location);
+            if origin(&next) != origin(&call.url) {
+                // Who stores blobs for a registry must not see who asks.
+                call.headers.retain(|(name, _)| *name != "Authorization");
+            }
+            call.url = next;
+            answer = self.once(call);
+        }
+        // Another try begins at the registry, with what belongs to it.
+        call.url = first;
+        call.headers = headers;
+        answer
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn protocol(&self, problem: impl Into<String>) -> RegistryError {
+        RegistryError::Protocol {
+            what: self.what.to_owned(),
+            url: shown(&self.url),
+            problem: problem.into(),
+        }
+    }
+
+    /// The answer as a failure, with what the registry says about it.
+    pub(crate) fn refused(&self, registry: &str, response: Response<Body>) -> RegistryError {
+        let status = response.status().as_u16();
+        let detail = detail_of(response);
+        let (what, registry) = (self.what.to_owned(), registry.to_owned());
+        if status == 403 {
+            return RegistryError::Denied { what, registry, detail };
+        }
+        RegistryError::Status { what, url: shown(&self.url), status, detail }
+    }
+}
+
+/// The text of the first error in the registry's answer, if it has any.
+fn detail_of(response: Response<Body>) -> String {
+    #[derive(serde::Deserialize)]
+    struct Failure {
+        errors: Vec<Detail>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Detail {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(FAILURE_BYTES_MAX).read_to_end(&mut bytes);
+    let parsed = read.ok().and_then(|_| serde_json::from_slice::<Failure>(&bytes).ok());
+    let Some(first) = parsed.and_then(|failure| failure.errors.into_iter().next()) else {
+        return String::new();
+    };
+    let text = if first.message.is_empty() { first.code } else { first.message };
+    let text: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
+}
+
+pub(crate) fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// An address for people: credentials and queries, which may be signatures, are left out.
+pub(crate) fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// Scheme, host and port.
+pub(crate) fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| at + start);
+    &url[..end]
+}
+
+/// Where a `Location` leads from an address.
+pub(crate) fn resolve(base: &str, location: &str) -> String {
+    if location.starts_with("https://") || location.starts_with("http://") {
+        return location.to_owned();
+    }
+    let origin = origin(base);
+    if let Some(rest) = location.strip_prefix("//") {
+        let scheme = base.split_once("://").map_or("https", |(scheme, _)| scheme);
+        return format!("{scheme}://{rest}");
+    }
+    if location.starts_with('/') {
+        return format!("{origin}{location}");
+    }
+    let path = base.split(['?', '#']).next().unwrap_or(base);
+    let folder = path.rfind('/').filter(|at| *at >= origin.len()).unwrap_or(path.len());
+    format!("{}/{location}", &path[..folder])
+}
+
+fn is_temporary(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn is_broken(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Transport { source, .. } => !matches!(
+            source.as_ref(),
+            ureq::Error::Tls(_)
+                | ureq::Error::Rustls(_)
+                | ureq::Error::BadUri(_)
+                | ureq::Error::HostNotFound
+        ),
+        _ => false,
+    }
+}
+
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
+    let bytes = file::read_limited(path, CA_BUNDLE_BYTES_MAX)?;
+    let certificates: Vec<_> = ureq::tls::parse_pem(&bytes)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        let problem = format!("`{}` has no usable certificate", path.display());
+        return Err(RegistryError::Setup { problem });
+    }
+    Ok(certificates)
+}
+
+fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, RegistryError> {
+    let wrong =
+        |_| RegistryError::Setup { problem: format!("the proxy `{}` is not usable", shown(text)) };
+    let proxy = ureq::Proxy::new(text).map_err(wrong)?;
+    let Some(no_proxy) = no_proxy.filter(|hosts| !hosts.is_empty()) else { return Ok(proxy) };
+    let mut builder = ureq::Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
+    if let Some(user) = proxy.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    for host in no_proxy.split(',').map(str::trim_ascii).filter(|host| !host.is_empty()) {
+        builder = builder.no_proxy(host);
+    }
+    builder.build().map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_is_secret() {
+        assert_eq!(shown("https://u:p@a.example/v2/x?sig=secret#f"), "https://a.example/v2/x");
+        assert_eq!(shown("https://a.example"), "https://a.example");
+    }
+
+    #[test]
+    fn locations_are_resolved() {
+        let base = "https://a.example:5/v2/x/blobs/uploads/?y=1";
+        for (location, expected) in [
+            ("https://b.example/z?a=b", "https://b.example/z?a=b"),
+            ("/v2/z", "https://a.example:5/v2/z"),
+            ("//c.example/z", "https://c.example/z"),
+            ("id?_state=s", "https://a.example:5/v2/x/blobs/uploads/id?_state=s"),
+        ] {
+            assert_eq!(resolve(base, location), expected);
+        }
+        assert_eq!(origin(base), "https://a.example:5");
+        assert_ne!(origin("http://a.example/x"), origin("https://a.example/x"));
+    }
+}
