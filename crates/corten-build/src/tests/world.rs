@@ -93,7 +93,7 @@ impl World {
             ..ImageConfig::default()
         };
         let image = self.store.put_image(&config, &[layer], &BTreeMap::new()).unwrap();
-        self.store.tag(&name.parse().unwrap(), &image.id).unwrap();
+        self.store.tag(&name.parse().unwrap(), image.id).unwrap();
         image
     }
 

@@ -80,7 +80,7 @@ fn build(options: &StoreOptions, seed: u64, rounds: u64) {
         }
         let image = store.put_image(&config(&layers), &layers, &BTreeMap::new()).unwrap();
         let reference: Reference = format!("app-{seed}:{}", round % 4).parse().unwrap();
-        store.tag(&reference, &image.id).unwrap();
+        store.tag(&reference, image.id).unwrap();
         assert_eq!(store.resolve(&reference.to_string()).unwrap().unwrap().id, image.id);
         let mut out = std::io::stdout().lock();
         writeln!(out, "promised {reference} {}", image.id).unwrap();

@@ -102,7 +102,7 @@ fn build(store: &Store, content: &str) -> Result<(), StoreError> {
     store.put_aux("context-stat", "context", b"cache")?;
     let layers = [layer];
     let image = store.put_image(&config(&layers), &layers, &BTreeMap::new())?;
-    store.tag(&"app".parse().unwrap(), &image.id).map(drop)
+    store.tag(&"app".parse().unwrap(), image.id).map(drop)
 }
 
 #[test]

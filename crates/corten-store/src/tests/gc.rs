@@ -39,7 +39,7 @@ fn what_names_reach_stays_and_the_rest_goes() {
     let (kept, untagged, kept_step, lost_step) = {
         let store = scratch.store();
         let kept = image(&store, &layers[..1]);
-        store.tag(&reference("app"), &kept.id).unwrap();
+        store.tag(&reference("app"), kept.id).unwrap();
         let untagged = image(&store, &layers[1..2]);
         store.put_blob(b"loose").unwrap();
         let kept_step = put_step(&store, "kept", &layers[0]);
@@ -173,8 +173,8 @@ fn fsck_finds_and_removes_every_kind_of_damage() {
     let store = scratch.store();
     let good = image(&store, &layers[..1]);
     let bad = image(&store, &layers[1..]);
-    store.tag(&reference("good"), &good.id).unwrap();
-    store.tag(&reference("bad"), &bad.id).unwrap();
+    store.tag(&reference("good"), good.id).unwrap();
+    store.tag(&reference("bad"), bad.id).unwrap();
     put_step(&store, "bad", &layers[1]);
     let blob = store.put_blob(b"blob").unwrap();
     assert!(store.fsck(Repair::No).unwrap().problems.is_empty());
@@ -202,7 +202,7 @@ fn usage_tells_the_build_cache_from_the_images() {
     let layer = commit(&store, &[("a", "12345")]);
     commit(&store, &[("b", "123")]);
     let made = image(&store, &[layer]);
-    store.tag(&reference("a"), &made.id).unwrap();
+    store.tag(&reference("a"), made.id).unwrap();
     let usage = store.usage().unwrap();
     assert_eq!((usage.images, usage.references, usage.layers, usage.blobs), (1, 1, 2, 2));
     assert_eq!((usage.layer_bytes, usage.unused_layer_bytes), (8, 3));

@@ -19,7 +19,7 @@ fn an_image_is_found_by_name_and_by_id() {
     let layers = [commit(&store, &[("a", "1")]), commit(&store, &[("b", "2")])];
     let image = image(&store, &layers);
     assert_eq!(image.layers, layers);
-    assert_eq!(store.tag(&reference("app:1"), &image.id).unwrap(), None);
+    assert_eq!(store.tag(&reference("app:1"), image.id).unwrap(), None);
     let pinned = format!("app@{}", image.manifest);
     let texts = ["app:1", "docker.io/library/app:1", &pinned, &image.id.hex()[..4]];
     for text in texts {
@@ -53,9 +53,9 @@ fn a_name_moves_and_the_image_that_had_it_is_told() {
     let one = image(&store, &[commit(&store, &[("a", "1")])]);
     let two = image(&store, &[commit(&store, &[("a", "2")])]);
     let name = reference("app");
-    assert_eq!(store.tag(&name, &one.id).unwrap(), None);
-    assert_eq!(store.tag(&name, &one.id).unwrap(), None);
-    assert_eq!(store.tag(&name, &two.id).unwrap(), Some(one.id.into()));
+    assert_eq!(store.tag(&name, one.id).unwrap(), None);
+    assert_eq!(store.tag(&name, one.id).unwrap(), None);
+    assert_eq!(store.tag(&name, two.id).unwrap(), Some(one.id.into()));
     assert_eq!(store.untag(&name).unwrap(), two.id.into());
     assert!(matches!(store.untag(&name), Err(StoreError::ReferenceMissing(_))));
     assert!(store.references().unwrap().is_empty());
@@ -73,7 +73,7 @@ fn names_of_any_length_are_stored() {
         format!("a@{}", image.manifest),
     ];
     for name in &names {
-        store.tag(&reference(name), &image.id).unwrap();
+        store.tag(&reference(name), image.id).unwrap();
     }
     let mut expected: Vec<Reference> = names.iter().map(|name| reference(name)).collect();
     expected.sort();
@@ -86,13 +86,13 @@ fn an_image_with_a_name_is_not_removed() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let image = image(&store, &[commit(&store, &[])]);
-    store.tag(&reference("app:1"), &image.id).unwrap();
+    store.tag(&reference("app:1"), image.id).unwrap();
     let error = store.remove_image(&image.id).unwrap_err();
     assert!(error.to_string().ends_with("is still named `app:1`"), "{error}");
     store.untag(&reference("app:1")).unwrap();
     assert!(store.remove_image(&image.id).unwrap());
     assert!(!store.remove_image(&image.id).unwrap());
-    assert!(matches!(store.tag(&reference("x"), &image.id), Err(StoreError::ImageMissing(_))));
+    assert!(matches!(store.tag(&reference("x"), image.id), Err(StoreError::ImageMissing(_))));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn collection_keeps_the_images_of_a_named_index_and_no_others() {
     let report = store.gc(&ALL).unwrap();
     assert_eq!((report.indexes, report.images, report.layers), (1, 2, 2));
     assert_eq!(store.index(&lost.digest).unwrap(), None);
-    assert_eq!(store.indexes().unwrap(), [kept.clone()]);
+    assert_eq!(store.indexes().unwrap(), std::slice::from_ref(&kept));
     let image = store.resolve_for("app", &platform("amd64")).unwrap().unwrap();
     assert_eq!(image.manifest, kept.members[0].descriptor.digest);
     assert!(image.annotations.is_empty(), "those of the index");
@@ -197,7 +197,7 @@ fn fsck_finds_an_index_without_an_image_and_takes_its_name_away() {
     file::remove_file(&store.inner.layout.image(&arm64.id)).unwrap();
     let what = format!("the image `{}`", arm64.id);
     let expected = Problem::Index { index: index.digest, what };
-    assert_eq!(store.fsck(Repair::No).unwrap().problems, [expected.clone()]);
+    assert_eq!(store.fsck(Repair::No).unwrap().problems, std::slice::from_ref(&expected));
     assert_eq!(store.resolve_for("app", &platform("amd64")).unwrap().unwrap(), amd64);
     let repaired = store.fsck(Repair::Yes).unwrap().problems;
     assert_eq!(repaired, [expected, Problem::Reference(reference("app"))]);

@@ -246,7 +246,7 @@ fn an_image_and_its_name() {
             let layer = store.layer_by_diff_id(&diff_id_of(&[("a", "1")]))?;
             let layers: Vec<_> = layer.into_iter().collect();
             let image = store.put_image(&config(&layers), &layers, &BTreeMap::new())?;
-            store.tag(&"app".parse().unwrap(), &image.id).map(drop)
+            store.tag(&"app".parse().unwrap(), image.id).map(drop)
         },
         is_there: |store| {
             store.resolve("app").unwrap().is_some_and(|image| image.layers.len() == 1)
@@ -285,13 +285,13 @@ fn moving_and_removing_a_name() {
         prepare: |store| {
             let one = image(store, &[commit(store, &[("a", "1")])]);
             image(store, &[commit(store, &[("a", "2")])]);
-            store.tag(&"app".parse().unwrap(), &one.id).unwrap();
+            store.tag(&"app".parse().unwrap(), one.id).unwrap();
         },
         run: |store| {
             let wanted = diff_id_of(&[("a", "2")]);
             let images = store.images()?;
             let image = images.iter().find(|image| image.layers[0].diff_id == wanted).unwrap();
-            store.tag(&"app".parse().unwrap(), &image.id).map(drop)
+            store.tag(&"app".parse().unwrap(), image.id).map(drop)
         },
         is_there: |store| {
             // The old image or the new one, but never none.
@@ -344,7 +344,7 @@ fn a_collection() {
         name: "gc",
         prepare: |store| {
             let kept = image(store, &[commit(store, &[("a", "1")])]);
-            store.tag(&"app".parse().unwrap(), &kept.id).unwrap();
+            store.tag(&"app".parse().unwrap(), kept.id).unwrap();
             image(store, &[commit(store, &[("b", "2")])]);
             drop(stage(store, &[]));
         },

@@ -41,14 +41,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     let client = crate::registry::client(&context.settings);
     let mut outputs = outputs::request(arguments, &options, &client)?;
     let caches = Caches::of(arguments, &options)?;
-    let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
-    let progress = Progress::new(
-        &context.ui,
-        arguments.progress,
-        arguments.quiet,
-        context.no_progress,
-        Some(source),
-    );
+    let progress = progress_of(context, arguments, &options);
     let store = context.store()?;
     corten_build::settle_epoch(&mut options, &store, &progress)
         .map_err(|error| failed(context, error))?;
@@ -99,6 +92,13 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Shows what happens, with places in the Dockerfile.
+fn progress_of(context: &Context, arguments: &BuildArgs, options: &BuildOptions) -> Progress {
+    let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
+    let (mode, quiet) = (arguments.progress, arguments.quiet);
+    Progress::new(&context.ui, mode, quiet, context.no_progress, Some(source))
 }
 
 fn print_plan(

@@ -9,7 +9,7 @@ use expect_test::expect;
 fn with_app() -> TestContext {
     let context = corten_testkit::context!();
     for architecture in ["amd64", "arm64"] {
-        context.write(&format!("app/app-{architecture}"), format!("for {architecture}\n"));
+        context.write(format!("app/app-{architecture}"), format!("for {architecture}\n"));
     }
     context.write("app/common", "for all\n");
     context.write(
