@@ -73,13 +73,13 @@ fn outputs_are_spelled_as_in_buildkit() {
             type=oci,dest=x,oci-mediatypes=false
                 Archive(ArchiveOutput { form: OciWithDockerTypes, tar: true, destination: Path("x"), names: [], annotations: [], compression: Uncompressed })
             type=docker
-                Image(ImageOutput { names: [], annotations: [] })
+                Image(ImageOutput { store: true, push: None, names: [], annotations: [] })
             type=docker,dest=x,compression=uncompressed
                 Archive(ArchiveOutput { form: Docker, tar: true, destination: Path("x"), names: [], annotations: [], compression: Uncompressed })
             type=image,"name=a,b:2",push=false,oci-mediatypes=true
-                Image(ImageOutput { names: [docker.io/library/a:latest, docker.io/library/b:2], annotations: [] })
+                Image(ImageOutput { store: true, push: None, names: [docker.io/library/a:latest, docker.io/library/b:2], annotations: [] })
             type=image,annotation.A=b=c,annotation-manifest-descriptor[linux/arm64].d=
-                Image(ImageOutput { names: [], annotations: [Annotation { subject: Manifest, platform: None, key: "A", value: "b=c" }, Annotation { subject: ManifestDescriptor, platform: Some(Platform { architecture: "arm64", os: "linux", variant: None }), key: "d", value: "" }] })
+                Image(ImageOutput { store: true, push: None, names: [], annotations: [Annotation { subject: Manifest, platform: None, key: "A", value: "b=c" }, Annotation { subject: ManifestDescriptor, platform: Some(Platform { architecture: "arm64", os: "linux", variant: None }), key: "d", value: "" }] })
             type=cacheonly
                 CacheOnly
         "#]],
@@ -134,16 +134,14 @@ fn what_cannot_be_followed_says_what_can() {
                 hint: write `type=TYPE,KEY=VALUE`, or a directory alone
             type=
                 error: the output type `` is not known
-                hint: there are `image`, `oci`, `docker`, `local`, `tar`, `cacheonly`
+                hint: there are `image`, `registry`, `oci`, `docker`, `local`, `tar`, `cacheonly`
             type=ocy,dest=x
                 error: the output type `ocy` is not known
-                hint: did you mean `oci`? There are `image`, `oci`, `docker`, `local`, `tar`, `cacheonly`
+                hint: did you mean `oci`? There are `image`, `registry`, `oci`, `docker`, `local`, `tar`, `cacheonly`
             type=registry,name=a
-                error: this version has no way to push an image
-                hint: build it, then `corten save` makes an archive that `skopeo copy` pushes
+                Image(ImageOutput { store: false, push: Some(Push { compression: Gzip { level: 6 }, insecure: false }), names: [docker.io/library/a:latest], annotations: [] })
             type=image,push=true
-                error: this version has no way to push an image
-                hint: build it, then `corten save` makes an archive that `skopeo copy` pushes
+                Image(ImageOutput { store: true, push: Some(Push { compression: Gzip { level: 6 }, insecure: false }), names: [], annotations: [] })
             type=image,compression=zstd
                 error: `compression=zstd` cannot be done for an output of type `image`
                 hint: the store keeps files, not archives; `type=oci,dest=FILE` compresses
@@ -154,7 +152,7 @@ fn what_cannot_be_followed_says_what_can() {
                 error: `A` cannot be the name of an image
             type=image,dest=x
                 error: the output type `image` does not know the key `dest`
-                hint: it knows `name`, `annotation.*`, `compression`, `oci-mediatypes`, `rewrite-timestamp`, `push`
+                hint: it knows `name`, `annotation.*`, `compression`, `compression-level`, `force-compression`, `oci-mediatypes`, `rewrite-timestamp`, `push`, `registry.insecure`
             type=image,"name=a
                 error: `type=image,"name=a` has a quotation mark without its pair
                 hint: quote a whole field, with double quotes: `type=image,"name=a,b"`

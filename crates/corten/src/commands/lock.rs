@@ -189,6 +189,6 @@ mod tests {
     #[test]
     fn a_summary_counts_in_words() {
         let summary = Summary { bases: 1, packages: 2, files: 0, indices: 1, artifact_bytes: 10 };
-        assert_eq!(told(&summary), "1 base, 2 packages, 0 files, 1 index, 10 B");
+        assert_eq!(told(&summary), "1 base, 2 packages, 0 files, 1 index, 10B");
     }
 }

@@ -187,8 +187,8 @@ fn destinations_that_cannot_be_are_told_before_the_build() {
             exit: 2
             --- stdout
             --- stderr
-            error: this version has no way to push an image
-            hint: build it, then `corten save` makes an archive that `skopeo copy` pushes
+            error: an image without a name cannot be pushed
+            hint: name it with `--tag REGISTRY/NAME[:TAG]`, or `name=…` in the output
         "#]],
     );
     assert_eq!(context.read("file"), "mine\n");

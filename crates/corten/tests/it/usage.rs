@@ -84,16 +84,16 @@ fn a_configuration_with_a_mistake_is_refused_with_its_place() {
     context.check(
         &["images"],
         &expect![[r#"
-        exit: 2
-        --- stdout
-        --- stderr
-        error: `./corten.toml` is not a valid corten.toml: TOML parse error at line 3, column 2
-          |
-        3 | [imagse]
-          |  ^^^^^^
-        unknown field `imagse`, expected one of `root`, `images`, `base`, `build`, `run`
-        hint: the tables are [images], [base], [build] and [run]; see docs/reference/config.md
-    "#]],
+            exit: 2
+            --- stdout
+            --- stderr
+            error: `./corten.toml` is not a valid corten.toml: TOML parse error at line 3, column 2
+              |
+            3 | [imagse]
+              |  ^^^^^^
+            unknown field `imagse`, expected one of `root`, `images`, `base`, `build`, `run`, `registries`
+            hint: the tables are [images], [base], [build], [run] and [registries]; see docs/reference/config.md
+        "#]],
     );
     context.check(
         &["--config", "none.toml", "images"],
