@@ -165,8 +165,11 @@ fn mount_points_and_logs_are_not_left_in_a_layer() {
         "FROM base\nRUN --mount=type=bind,source=src,target=/mnt/a --mount=type=cache,target=/opt/deep/cache \
          --mount=type=tmpfs,target=/usr/lib x",
         &expect![[r#"
+            0755 dev/
             0755 opt/
             0644 opt/kept = 1 t=1000
+            0755 proc/
+            0755 sys/
             0755 var/
             0755 var/log/
             0755 var/log/apt/

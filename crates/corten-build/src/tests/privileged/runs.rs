@@ -278,7 +278,7 @@ fn a_script_is_a_file_for_the_time_of_the_step() {
         /dev/pipes/EOF ro 755 0:0 "#!/usr/bin/python\nprint(1)\n"
     "##]]
     .assert_eq(&mounts(&world, "FROM base\nRUN <<EOF\n#!/usr/bin/python\nprint(1)\nEOF\n"));
-    assert_eq!(last(&world).args, ["/dev/pipes/EOF"]);
+    assert_eq!(last(&world).args, ["/bin/sh", "-c", "/dev/pipes/EOF"]);
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn what_the_lock_lacks_is_refused_at_its_line() {
     assert_eq!(site.asked(), 0);
     context.write("Dockerfile", "FROM base\nRUN --network=host curl -s http://127.0.0.1/\n");
     context.check(
-        &["build", "--locked", "."],
+        &["build", "--locked", "--allow=network.host", "."],
         &expect![[r#"
         exit: 2
         --- stdout
@@ -239,7 +239,7 @@ fn what_the_lock_lacks_is_refused_at_its_line() {
     "#]],
     );
     context.check(
-        &["lock", "--check", "."],
+        &["lock", "--check", "--allow=network.host", "."],
         &expect![[r#"
         exit: 2
         --- stdout
