@@ -40,6 +40,7 @@ mod lock;
 mod options;
 pub mod output;
 mod plan;
+mod provenance;
 pub mod recording;
 pub mod remote;
 mod run;
@@ -66,6 +67,7 @@ pub use options::{
     NamedContext, RunOptions, Secret,
 };
 pub use plan::plan as plan_dockerfile;
+pub use provenance::{PREDICATE_TYPE as PROVENANCE_TYPE, ProvenanceMode};
 pub use run::{
     ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
     StepMountKind, StepTuning, Terminal,

@@ -11,6 +11,7 @@ use corten_store::Image;
 use corten_sys::file;
 
 use crate::error::BuildError;
+use crate::provenance::ProvenanceMode;
 use crate::recording::Recording;
 use crate::remote::{Remotes, Source};
 use crate::run::StepTuning;
@@ -31,6 +32,8 @@ pub struct BuildOptions {
     pub build_args: BTreeMap<String, String>,
     /// Labels put over those of the Dockerfile.
     pub labels: BTreeMap<String, String>,
+    /// Whether the images come with a statement of where they come from, and how much of it is told.
+    pub provenance: Option<ProvenanceMode>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
     /// Names that the image gets. Names that it has already are left alone.
@@ -224,6 +227,7 @@ impl BuildOptions {
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            provenance: None,
             annotations: BTreeMap::new(),
             tags: Vec::new(),
             no_cache: false,

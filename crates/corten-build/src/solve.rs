@@ -14,6 +14,7 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use corten_diag::{Diagnostic, Event, Outcome, Reporter, StepId};
+use corten_oci::attestation::Attestation;
 use corten_oci::digest::{DiffId, Digest, ImageId};
 use corten_oci::image::ImageConfig;
 use corten_oci::tree::TreePath;
@@ -75,6 +76,8 @@ pub struct Target {
     pub layers: Vec<Layer>,
     /// What it was made of, if that was recorded.
     pub materials: Option<Materials>,
+    /// What is stated of it, if that was asked for.
+    pub attestations: Vec<Attestation>,
     /// The steps that the build did or knew.
     pub steps: Vec<KnownStep>,
     /// The cache mounts that its steps have.
@@ -151,16 +154,21 @@ pub fn solve_targets(
         known.push(solver.known_steps(target.stage)?);
     }
     drop(solver);
-    let mut materials = session.map(|session| {
-        let platform = graph.platforms();
-        session.finish(Materials { platform, bases: bases(graph), sources, fetched: Vec::new() })
-    });
+    let (platform, fetched) = (graph.platforms(), Vec::new());
+    let own = Materials { platform, bases: bases(graph), sources, fetched };
+    let recorded = session.map(|session| session.finish(own.clone()));
+    let all = recorded.clone().unwrap_or_else(|| own.sorted());
+    let mut recorded = recorded;
     let mounts = mounts_of(graph);
     let made = graph.targets.iter().zip(outputs).zip(known).map(|((target, output), steps)| {
         let mut config = graph.stage(target.stage).config.clone();
         config.rootfs.diff_ids = output.layers.iter().map(|layer| layer.diff_id).collect();
         let (layers, mounts) = (output.layers.clone(), mounts.clone());
-        Target { config, layers, materials: materials.take(), steps, mounts }
+        let stated = options.provenance.map(|mode| {
+            crate::provenance::provenance(graph, options, &all, &target.platform, mode)
+        });
+        let attestations = stated.into_iter().collect();
+        Target { config, layers, materials: recorded.take(), attestations, steps, mounts }
     });
     Ok(made.collect())
 }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attestation;
 pub mod digest;
 pub mod fuzz;
 pub mod image;

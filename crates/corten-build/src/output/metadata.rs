@@ -17,6 +17,15 @@ pub fn metadata(targets: &[Target], written: &[Written]) -> Value {
         }
         keys.insert("containerimage.descriptor".into(), describe(descriptor));
         keys.insert("containerimage.digest".into(), json!(descriptor.digest.to_string()));
+        for target in targets {
+            for attestation in &target.attestations {
+                let key = match targets.len() {
+                    1 => "buildx.build.provenance".to_owned(),
+                    _ => format!("buildx.build.provenance/{}", target.config.platform()),
+                };
+                keys.insert(key, attestation.predicate.clone());
+            }
+        }
         if !written.names.is_empty() {
             let names: Vec<String> = written.names.iter().map(ToString::to_string).collect();
             keys.insert("image.name".into(), json!(names.join(",")));

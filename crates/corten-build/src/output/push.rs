@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write as _};
 
+use corten_oci::attestation::attest;
 use corten_oci::digest::Digest;
 use corten_oci::image::{Descriptor, Index, Manifest, media_type};
 use corten_oci::json;
@@ -41,7 +42,8 @@ pub(super) fn push(
         for target in targets {
             let manifest = pusher.image(&repository, target, from)?;
             // The images of an index are found by their digest.
-            let tag = name.tag().filter(|_| targets.len() == 1);
+            let is_alone = targets.len() == 1 && target.attestations.is_empty();
+            let tag = name.tag().filter(|_| is_alone);
             let digest = put(&repository, tag, media_type::MANIFEST, &manifest)?;
             let platform = target.config.platform();
             entries.push(Descriptor {
@@ -49,6 +51,12 @@ pub(super) fn push(
                 platform: Some(platform),
                 ..Descriptor::new(media_type::MANIFEST, digest, manifest.len() as u64)
             });
+        }
+        for (target, at) in targets.iter().zip(0..) {
+            let Some(image) = entries.get(at).filter(|_| !target.attestations.is_empty()) else {
+                continue;
+            };
+            entries.push(attest_image(&repository, target, image, names, from)?);
         }
         pushed = match entries.len() {
             0 | 1 => entries.pop(),
@@ -68,6 +76,25 @@ fn put(
 ) -> Result<Digest, OutputError> {
     let name = tag.map_or_else(|| Digest::of(document).to_string(), str::to_owned);
     repository.put_manifest(&name, media_type, document).map_err(failed(repository.reference()))
+}
+
+/// Puts what is stated of an image beside it; returns the entry for the index.
+fn attest_image(
+    repository: &Repository,
+    target: &Target,
+    image: &Descriptor,
+    names: &[Reference],
+    from: Option<&str>,
+) -> Result<Descriptor, OutputError> {
+    let name = repository.reference();
+    let made = attest(image, &target.config.platform(), names, &target.attestations);
+    for (digest, bytes) in &made.blobs {
+        let open = || -> std::io::Result<Box<dyn Read + '_>> { Ok(Box::new(bytes.as_slice())) };
+        let sent = repository.put_blob(digest, bytes.len() as u64, from, &open);
+        sent.map_err(failed(name))?;
+    }
+    put(repository, None, media_type::MANIFEST, &made.manifest)?;
+    Ok(made.descriptor)
 }
 
 fn failed(name: &Reference) -> impl Fn(RegistryError) -> OutputError {
@@ -108,7 +135,7 @@ impl Pusher<'_> {
         }))
     }
 
-    /// Puts the index of several images.
+    /// Puts the index of several images, or of an image and what is stated of it.
     fn index(
         &self,
         repository: &Repository,

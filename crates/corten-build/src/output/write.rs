@@ -354,9 +354,12 @@ fn write_archive(
             annotations: annotations(Subject::Manifest, &platform, lists),
             descriptor_annotations: annotations(Subject::ManifestDescriptor, &platform, lists),
             platform,
+            attestations: target.attestations.clone(),
         }
     });
-    let index = (targets.len() > 1).then(|| BundleIndex {
+    let is_attested = targets.iter().any(|target| !target.attestations.is_empty());
+    let has_index = targets.len() > 1 || (is_attested && archive.form != Form::Docker);
+    let index = has_index.then(|| BundleIndex {
         annotations: index_annotations(Subject::Index, lists),
         descriptor_annotations: index_annotations(Subject::IndexDescriptor, lists),
     });

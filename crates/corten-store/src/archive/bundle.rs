@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use corten_oci::attestation::{Attestation, attest};
 use corten_oci::digest::{DiffId, Digest};
 use corten_oci::image::{Descriptor, Index, Manifest, media_type};
 use corten_oci::platform::Platform;
@@ -86,6 +87,8 @@ pub struct BundleImage {
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the manifest's descriptor.
     pub descriptor_annotations: BTreeMap<String, String>,
+    /// What is stated of the image; it has a place only in an index.
+    pub attestations: Vec<Attestation>,
 }
 
 /// An index to be written.
@@ -275,6 +278,22 @@ fn documents(
     let mut manifests = Vec::new();
     for image in &bundle.images {
         manifests.push(image_documents(bundle, image, packed, &mut files));
+    }
+    if bundle.index.is_some() {
+        // After the images, as readers take the first entry that fits.
+        for (image, at) in bundle.images.iter().zip(0..) {
+            let Some(descriptor) = manifests.get(at).filter(|_| !image.attestations.is_empty())
+            else {
+                continue;
+            };
+            let names = &bundle.references;
+            let made = attest(descriptor, &image.platform, names, &image.attestations);
+            for (digest, bytes) in made.blobs {
+                files.insert(blob_path(&digest), Content::Bytes(bytes));
+            }
+            files.insert(blob_path(&made.descriptor.digest), Content::Bytes(made.manifest));
+            manifests.push(made.descriptor);
+        }
     }
     let Some(notes) = &bundle.index else {
         let reason = "there is nothing to write".to_owned();

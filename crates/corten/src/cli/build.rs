@@ -34,6 +34,16 @@ pub(crate) struct BuildArgs {
     /// `index-descriptor:` before the name, to these
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub annotations: Vec<String>,
+    /// State where the image comes from, beside it in archives and registries: `true`, `mode=min` or
+    /// `mode=max`
+    #[arg(long, value_name = "BOOL|mode=MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// The same in another spelling: `type=provenance,mode=max`; may be given several times
+    #[arg(long = "attest", value_name = "SPEC")]
+    pub attest: Vec<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sbom: Option<String>,
     /// Do every step again
     #[arg(long)]
     pub no_cache: bool,
@@ -211,6 +221,9 @@ impl LockArgs {
             metadata_file: None,
             annotations: Vec::new(),
             no_cache: self.no_cache,
+            provenance: None,
+            attest: Vec::new(),
+            sbom: None,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             tls_verify: true,

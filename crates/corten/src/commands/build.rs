@@ -19,7 +19,7 @@ use corten_store::Found;
 use corten_sys::clock::{Clock, SystemClock};
 
 use super::cache::{self, Caches};
-use super::{Context, checks, lock, outputs, sources, steps};
+use super::{Context, attest, checks, lock, outputs, sources, steps};
 use crate::bases::Resolver;
 use crate::cli::BuildArgs;
 use crate::error::CliError;
@@ -35,11 +35,13 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     let opened = sources::open(context, arguments)?;
     let mut options = settle(context, arguments, &opened)?;
     options.recording = lock::recording(arguments, &options)?;
+    options.provenance = attest::provenance(context, arguments)?;
     if let Some(call) = checks::Call::of(arguments)? {
         return checks::answer(context, &options, call);
     }
     let client = crate::registry::client(&context.settings);
     let mut outputs = outputs::request(arguments, &options, &client)?;
+    attest::check(context, arguments, &options, &outputs);
     let caches = Caches::of(arguments, &options)?;
     let progress = progress_of(context, arguments, &options);
     let store = context.store()?;

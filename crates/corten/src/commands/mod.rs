@@ -1,6 +1,7 @@
 //! One function per command: it takes settled arguments, calls the engines, and prints.
 
 mod archive;
+mod attest;
 mod base;
 mod build;
 mod cache;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod archives;
+mod attestations;
 mod checks;
 mod images;
 mod locks;
