@@ -107,7 +107,7 @@ pub(crate) struct BuildArgs {
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
-    /// How progress is shown: auto, plain, tty, json or quiet
+    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub progress: ProgressMode,
     /// Print only the image's ID
@@ -197,7 +197,7 @@ pub(crate) struct LockArgs {
     /// Whether what RUN steps write differently each time is made the same, as for `corten build`
     #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub normalize: Option<bool>,
-    /// How progress is shown: auto, plain, tty, json or quiet
+    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub progress: ProgressMode,
     /// Print nothing but failures
@@ -316,6 +316,9 @@ pub(crate) enum ProgressMode {
     Plain,
     Tty,
     Json,
+    /// As of `docker buildx build`
+    #[value(name = "rawjson")]
+    RawJson,
     #[value(alias = "none")]
     Quiet,
 }
@@ -365,7 +368,7 @@ pub(crate) struct BaseBuildArgs {
     /// Verify InRelease with this keyring instead of Debian's own keys
     #[arg(long, value_name = "FILE")]
     pub keyring: Option<PathBuf>,
-    /// How progress is shown: auto, plain, tty, json or quiet
+    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub progress: ProgressMode,
     /// Print only the image's ID

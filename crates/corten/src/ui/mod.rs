@@ -4,6 +4,7 @@ mod format;
 mod human;
 mod printable;
 mod progress;
+mod rawjson;
 mod table;
 mod template;
 

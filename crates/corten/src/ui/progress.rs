@@ -7,6 +7,7 @@ use std::time::Duration;
 use corten_diag::{Event, Outcome, Reporter, SourceFile, StepId, Unit, render};
 use corten_sys::clock::{Clock, SystemClock};
 
+use super::rawjson::Vertexes;
 use super::{Ui, bytes, duration, printable};
 use crate::cli::ProgressMode;
 
@@ -32,6 +33,7 @@ enum Mode {
     Plain,
     Tty,
     Json,
+    RawJson,
     Quiet,
 }
 
@@ -41,6 +43,7 @@ struct State {
     tasks: BTreeMap<String, (u64, Option<u64>, Unit)>,
     drawn_lines: usize,
     drawn_at: Duration,
+    vertexes: Vertexes,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +67,7 @@ impl Progress {
             _ if quiet => Mode::Quiet,
             ProgressMode::Quiet => Mode::Quiet,
             ProgressMode::Json => Mode::Json,
+            ProgressMode::RawJson => Mode::RawJson,
             ProgressMode::Tty => Mode::Tty,
             ProgressMode::Auto if ui.stderr_is_terminal() && !no_progress => Mode::Tty,
             ProgressMode::Plain | ProgressMode::Auto => Mode::Plain,
@@ -224,6 +228,10 @@ impl Reporter for Progress {
             Mode::Plain => self.plain(event),
             Mode::Tty => self.moving(event),
             Mode::Json => self.json(&event),
+            Mode::RawJson => {
+                let line = self.lock().vertexes.line(&event, SystemClock.now());
+                self.ui.status(&line.to_string());
+            }
             Mode::Quiet => {
                 if let Event::Warning(text) = event {
                     self.ui.warning(&text);
@@ -237,7 +245,7 @@ fn now() -> Duration {
     SystemClock.monotonic()
 }
 
-fn titled(step: StepId, total: u32, title: &str) -> String {
+pub(super) fn titled(step: StepId, total: u32, title: &str) -> String {
     if total == 0 { title.to_owned() } else { format!("[{step}/{total}] {title}") }
 }
 
