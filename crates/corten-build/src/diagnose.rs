@@ -80,8 +80,6 @@ pub(crate) enum StepError {
     },
     #[error("the step asked for something that it must not have")]
     Refused { told: Box<Told>, lock: String },
-    #[error("the host's network cannot be recorded")]
-    HostNetwork,
     #[error("the store lacks {} things that the lock has", missing.len())]
     Missing { missing: Vec<String> },
 }
@@ -233,10 +231,6 @@ fn hint(error: &StepError) -> Option<String> {
         StepError::Files(error) => error.hint(),
         StepError::User(error) => error.hint(),
         StepError::NoSecret { id } => Some(format!("give it with `--secret id={id},src=FILE`")),
-        StepError::HostNetwork => Some(
-            "leave out `--network=host`, or build without a lock; `--network=none` needs no record"
-                .to_owned(),
-        ),
         StepError::NoAgent { id } if id == "default" => {
             Some("give your agent with `--ssh default`, or a key with `--ssh default=FILE`".into())
         }

@@ -35,7 +35,9 @@ use crate::graph::{Base, CopyOp, Graph, Input, Op, Stage, StageId, Step};
 use crate::key::{KeyHasher, chain_id};
 use crate::lock::StepLock;
 use crate::options::BuildOptions;
-use crate::recording::{self, Materials, Recording, Session, SourceMaterial, bases, check_bases};
+use crate::recording::{
+    self, Materials, Recording, Session, SourceMaterial, bases, check_bases, check_steps,
+};
 use crate::remote::{Fetching, fetch_all};
 use crate::traits::Executor;
 
@@ -118,6 +120,9 @@ pub fn solve_targets(
     tools: &Tools<'_>,
 ) -> Result<Vec<Target>, BuildError> {
     let lock = options.recording.lock();
+    if options.recording.is_on() {
+        check_steps(graph)?;
+    }
     if let Some(lock) = lock {
         check_bases(graph, lock)?;
     }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
@@ -218,6 +218,29 @@ pub fn copy(from: &File, to: &File, path: &Path) -> Result<u64, IoError> {
     io::copy(&mut from, &mut to).map_err(at("copy to", path))
 }
 
+/// The same place from every directory, without `.` and `..`, which not everything takes. What does
+/// not exist yet is resolved as a text.
+pub fn absolute(path: &Path) -> Result<PathBuf, IoError> {
+    let path = std::path::absolute(path).map_err(at("resolve", path))?;
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        if component == Component::ParentDir {
+            // What a link leads to has another parent than the link.
+            if let Some(real) = absent_is_none(real(&resolved))? {
+                resolved = real;
+            }
+            resolved.pop();
+        } else {
+            resolved.push(component);
+        }
+    }
+    Ok(resolved)
+}
+
+fn real(path: &Path) -> Result<PathBuf, IoError> {
+    std::fs::canonicalize(path).map_err(at("resolve", path))
+}
+
 /// Returns the effective user of this process.
 pub fn effective_user_id() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -237,4 +260,23 @@ pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<(
 /// Sets the size of an open file; what is new reads as zeros and takes no space.
 pub fn set_size(file: &File, path: &Path, size_bytes: u64) -> Result<(), IoError> {
     file.set_len(size_bytes).map_err(at("resize", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_in_a_path_is_that_of_what_a_link_leads_to() {
+        let directory = std::env::temp_dir().join(format!("corten-{}", crate::random::name()));
+        create_dirs(&directory.join("real/inner"), 0o755).unwrap();
+        symlink(Path::new("real/inner"), &directory.join("link")).unwrap();
+        let given = |path: &str| absolute(&directory.join(path)).unwrap();
+        assert_eq!(given("link/../new"), real(&directory).unwrap().join("real/new"));
+        assert_eq!(given("absent/../new"), directory.join("new"));
+        assert_eq!(given("./a"), directory.join("a"));
+        assert_eq!(given("link"), directory.join("link"), "links themselves stay");
+        assert_eq!(absolute(Path::new("/../..")).unwrap(), Path::new("/"));
+        remove_tree(&directory).unwrap();
+    }
 }

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use corten_diag::Diagnostic;
 use corten_oci::digest::Digest;
 use corten_record::{Fetched, Kind, RequestKey};
+use corten_runtime::Network;
 use corten_store::Image;
 
 use crate::error::{BuildError, Diagnosed};
-use crate::graph::{Base, Graph};
+use crate::graph::{Base, Graph, Op, RunMountKind, RunOp};
 
 pub use lockfile::{LOCK_BYTES_MAX, LOCK_VERSION, LockError};
 pub(crate) use session::{Session, payload, refused, sentence};
@@ -166,6 +167,48 @@ pub(crate) fn bases(graph: &Graph) -> Vec<BaseMaterial> {
 /// The platform of a base as a lock has it.
 fn base_platform(image: &Image) -> String {
     format!("{}/{}", image.config.os, image.config.architecture)
+}
+
+/// Refuses steps that can fetch something past the recorder, whether or not a cache has them: what
+/// they take from elsewhere would be in the image and not in the list.
+pub(crate) fn check_steps(graph: &Graph) -> Result<(), BuildError> {
+    let mut failures = Vec::new();
+    for step in graph.stages.iter().flat_map(|stage| &stage.steps) {
+        let Op::Run(run) = &step.op else { continue };
+        if let Some(diagnostic) = unrecorded(run) {
+            let diagnostic = diagnostic.at(step.place.span);
+            let diagnostic = crate::diagnose::in_place(diagnostic, &step.place);
+            // Each platform has the step once.
+            if !failures.contains(&diagnostic) {
+                failures.push(diagnostic);
+            }
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnosed::new(failures, Arc::clone(&graph.source)).into())
+}
+
+/// Why a step cannot be in a recorded build.
+fn unrecorded(run: &RunOp) -> Option<Diagnostic> {
+    if run.insecure {
+        // It may join other network namespaces and open the host's devices.
+        let message = "a step with all rights cannot be recorded: it can pass by the recorder";
+        let hint = "leave out `--security=insecure`, or build without a lock";
+        return Some(Diagnostic::error(message).with_hint(hint));
+    }
+    if run.network == Network::Host {
+        let message = "the host's network cannot be recorded: it passes by the recorder";
+        let hint = "leave out `--network=host`, or build without a lock; `--network=none` needs \
+                    no record";
+        return Some(Diagnostic::error(message).with_hint(hint));
+    }
+    let is_agent = |mount: &&crate::graph::RunMount| matches!(mount.kind, RunMountKind::Ssh { .. });
+    run.mounts.iter().find(is_agent)?;
+    let message = "a step with an ssh agent cannot be recorded: its answers are in no lock";
+    let hint = "fetch over HTTPS, or with `ADD` from a git repository, or build without a lock";
+    Some(Diagnostic::error(message).with_hint(hint))
 }
 
 /// Refuses images that a lock does not have, at the place where they are named.

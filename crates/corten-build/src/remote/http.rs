@@ -89,13 +89,6 @@ pub(crate) fn fetch(fetching: &Fetching<'_>, source: &HttpSource) -> Result<Fetc
     let lease = fetching.store.lease()?;
     let pin = pinned(fetching, source)?;
     let record = settle(fetching, source, pin, &lease)?;
-    if let (Some(expected), Some(lock)) = (pin, fetching.lock)
-        && expected != record.digest
-    {
-        let address = source.address.to_string();
-        let (expected, found) = (expected.to_string(), record.digest.to_string());
-        return Err(RemoteError::Differs { address, lock: lock.name.clone(), expected, found });
-    }
     let material =
         SourceMaterial::Http { url: recorded_url(source.address.shown()), sha256: record.digest };
     let own = source.address.file_name();
@@ -134,15 +127,20 @@ fn settle(
 ) -> Result<Record, RemoteError> {
     let store = fetching.store;
     let key = source.address.shown();
-    let known = store.aux(RECORD_KIND, key)?.as_deref().and_then(Record::from_bytes);
-    let known = match known {
-        Some(known) if lease.pin_blob(&known.digest)? => Some(known),
-        _ => None,
+    let here = |key: &str| -> Result<Option<Record>, RemoteError> {
+        let known = store.aux(RECORD_KIND, key)?.as_deref().and_then(Record::from_bytes);
+        match known {
+            Some(known) if lease.pin_blob(&known.digest)? => Ok(Some(known)),
+            _ => Ok(None),
+        }
     };
-    if let (Some(known), Some(checksum)) = (&known, source.checksum.or(pin))
-        && known.digest == checksum
-    {
-        return Ok(known.clone());
+    let known = here(key)?;
+    if let Some(wanted) = source.checksum.or(pin) {
+        // Another build may have taken what the address has had since.
+        let older = here(&version_key(key, &wanted))?;
+        if let Some(known) = [&known, &older].into_iter().flatten().find(|r| r.digest == wanted) {
+            return Ok(known.clone());
+        }
     }
     let address = &source.address;
     if fetching.is_offline {
@@ -160,8 +158,23 @@ fn settle(
         let address = address.to_string();
         return Err(RemoteError::Checksum { address, expected, found: record.digest });
     }
-    store.put_aux(RECORD_KIND, key, &record.to_bytes())?;
+    if let (Some(expected), Some(lock)) = (pin, fetching.lock)
+        && expected != record.digest
+    {
+        let address = address.to_string();
+        let (expected, found) = (expected.to_string(), record.digest.to_string());
+        return Err(RemoteError::Differs { address, lock: lock.name.clone(), expected, found });
+    }
+    // What was refused is not what the next build has, which may be offline.
+    let bytes = record.to_bytes();
+    store.put_aux(RECORD_KIND, key, &bytes)?;
+    store.put_aux(RECORD_KIND, &version_key(key, &record.digest), &bytes)?;
     Ok(record)
+}
+
+/// The name of what a server said of one content; no address has a space.
+fn version_key(address: &str, digest: &Digest) -> String {
+    format!("{address} {digest}")
 }
 
 /// Asks, and follows redirections.

@@ -10,7 +10,7 @@ use corten_record::{LISTEN_PORT, Refusal};
 use corten_runtime::Network;
 use corten_runtime::user::{self, User};
 use corten_store::Staging;
-use corten_sys::error::{IoError, at};
+use corten_sys::error::IoError;
 use corten_sys::file;
 
 use super::mounts::{self, Prepared};
@@ -124,8 +124,8 @@ fn recorded<'e>(
     let Some(session) = execution.session else { return Ok(None) };
     match op.network {
         Network::None => Ok(None),
-        Network::Host => Err(StepError::HostNetwork),
-        Network::Default => {
+        // The host's network is refused before anything is done.
+        Network::Default | Network::Host => {
             let is_offline = session.recorder.is_offline();
             let missing = if is_offline { session.recorder.missing()? } else { Vec::new() };
             if missing.is_empty() { Ok(Some(session)) } else { Err(StepError::Missing { missing }) }
@@ -242,7 +242,7 @@ fn make_step(
 /// A path of the host that means the same in every directory: contexts and stores may be given by a
 /// relative one.
 fn absolute(path: &Path) -> Result<PathBuf, StepError> {
-    Ok(std::path::absolute(path).map_err(at("resolve", path)).map_err(CopyError::from)?)
+    Ok(file::absolute(path).map_err(CopyError::from)?)
 }
 
 /// The environment: what the Dockerfile says, and what programs need without the image having it.

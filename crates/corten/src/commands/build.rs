@@ -191,7 +191,7 @@ fn run_options(
         file => {
             let path = PathBuf::from(file);
             corten_sys::file::metadata(&path)?;
-            Some(std::path::absolute(&path).unwrap_or(path))
+            Some(corten_sys::file::absolute(&path)?)
         }
     };
     let hinted = |name: &str, error: options::OptionError| {

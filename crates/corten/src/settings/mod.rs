@@ -40,7 +40,7 @@ impl Settings {
             .or_else(|| environment.path("CORTEN_ROOT"))
             .or_else(|| config.root.clone())
             .unwrap_or_else(|| default_root(&environment, rootless));
-        let root = std::path::absolute(&root).unwrap_or(root);
+        let root = corten_sys::file::absolute(&root).unwrap_or(root);
         Ok(Self { root, config, environment })
     }
 }

@@ -232,6 +232,7 @@ fn hostile_tars_are_refused_and_leave_nothing() {
 struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
+    answers: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl Server {
@@ -242,13 +243,20 @@ impl Server {
         let answers: BTreeMap<String, Vec<u8>> =
             answers.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
+        let answers = Arc::new(Mutex::new(answers));
+        let (heard, current) = (Arc::clone(&asked), Arc::clone(&answers));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                let answers = current.lock().expect("loopback works").clone();
                 serve(&stream.expect("loopback works"), &answers, &heard);
             }
         });
-        Self { port, asked }
+        Self { port, asked, answers }
+    }
+
+    /// Has another answer from now on.
+    fn put(&self, path: &str, answer: Vec<u8>) {
+        self.answers.lock().expect("loopback works").insert(path.to_owned(), answer);
     }
 
     fn url(&self, path: &str) -> String {
@@ -274,7 +282,7 @@ fn serve(stream: &TcpStream, answers: &BTreeMap<String, Vec<u8>>, heard: &Mutex<
     let conditional = lines.iter().any(|line| line.eq_ignore_ascii_case("if-none-match: \"1\""));
     let missing = b"404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
     let answer = match answers.get(&path) {
-        Some(_) if conditional => b"304 Not Modified\r\n\r\n".to_vec(),
+        Some(answer) if conditional && has_tag(answer) => b"304 Not Modified\r\n\r\n".to_vec(),
         Some(answer) => answer.clone(),
         None => missing,
     };
@@ -289,6 +297,11 @@ fn serve(stream: &TcpStream, answers: &BTreeMap<String, Vec<u8>>, heard: &Mutex<
     stream.shutdown(std::net::Shutdown::Write).expect("loopback works");
     // The other side may have more to say than is needed.
     drop(to.take(1).read(&mut [0]));
+}
+
+/// Whether an answer is the version that clients ask for.
+fn has_tag(answer: &[u8]) -> bool {
+    String::from_utf8_lossy(answer).contains("ETag: \"1\"")
 }
 
 fn ok(body: &[u8]) -> Vec<u8> {
@@ -699,4 +712,62 @@ fn without_git_the_package_is_named() {
         hint: install the package `git`, or clone the repository and give the directory
     "#]],
     );
+}
+
+#[test]
+fn what_add_fetches_is_locked_compared_and_found_again_offline() {
+    let server = Server::new(&[("/model.bin", ok(b"weights"))]);
+    let context = corten_testkit::context!();
+    context.write("Dockerfile", format!("FROM scratch\nADD {} /\n", server.url("/model.bin")));
+    context.run(&["lock", "--platform", "linux/amd64,linux/arm64", "."]).success();
+    let lock = context.read("corten.lock");
+    assert_eq!(lock.matches(&Digest::of(b"weights").hex()).count(), 1, "{lock}");
+    context.run(&["lock", "."]).success();
+    let locked = context.run(&["build", "-q", "--locked", "."]).success();
+    server.asked();
+    let changed = b"200 OK\r\nETag: \"2\"\r\nConnection: close\r\n\r\nother".to_vec();
+    server.put("/model.bin", changed);
+    // Elsewhere, nothing is known yet.
+    let root = context.work_dir().join("fresh");
+    let fresh = ["--root", root.to_str().expect("a test"), "build", "-q"];
+    let refused = context.run(&[&fresh[..], &["--locked", "."]].concat()).code(2);
+    assert!(refused.stderr().contains("is not what `corten.lock` has"), "{}", refused.stderr());
+    let refused = context.run(&[&fresh[..], &["--offline", "."]].concat()).code(2);
+    assert!(refused.stderr().contains("offline"), "{}", refused.stderr());
+    server.asked();
+    let offline = context.run(&["build", "-q", "--offline", "--no-cache", "."]).success();
+    assert_eq!(id(&offline), id(&locked));
+    // Another build takes what there is now; what was locked is still in the store.
+    context.run(&["build", "-q", "."]).success();
+    server.asked();
+    let offline = context.run(&["build", "-q", "--offline", "--no-cache", "."]).success();
+    assert_eq!(id(&offline), id(&locked));
+    assert!(server.asked().is_empty());
+    assert_tidy(&context);
+}
+
+#[test]
+fn what_add_takes_from_a_repository_is_locked_by_its_commit() {
+    require!(Need::Program("git"));
+    let context = corten_testkit::context!();
+    let repositories = Repositories::new(&context);
+    let first = repositories.commit("r", &[("a", "one")]);
+    context
+        .write("app/Dockerfile", format!("FROM scratch\nADD {}#HEAD /\n", repositories.url("r")));
+    context.run(&["lock", "app"]).success();
+    let lock = context.read("app/corten.lock");
+    assert!(lock.contains(&first), "{lock}");
+    let locked = context.run(&["build", "-q", "--locked", "app"]).success();
+    repositories.commit("r", &[("a", "two")]);
+    // The commit is known here, so nobody has to ask; elsewhere the name is another commit.
+    let again = context.run(&["build", "-q", "--locked", "--no-cache", "app"]).success();
+    assert_eq!(id(&again), id(&locked));
+    let root = context.work_dir().join("fresh");
+    let fresh = ["--root", root.to_str().expect("a test"), "build", "-q"];
+    let refused = context.run(&[&fresh[..], &["--locked", "app"]].concat()).code(2);
+    assert!(refused.stderr().contains("is not what `app/corten.lock` has"), "{}", refused.stderr());
+    context.run(&["build", "-q", "--no-cache", "app"]).success();
+    corten_sys::file::remove_tree(&repositories.directory).expect("it is there");
+    let offline = context.run(&["build", "-q", "--offline", "--no-cache", "app"]).success();
+    assert_eq!(id(&offline), id(&locked));
 }

@@ -204,3 +204,25 @@ fn two_builds_at_once_do_each_step_once() {
     assert_eq!(one.stdout(), other.stdout());
     context.run(&["system", "fsck"]).success();
 }
+
+#[test]
+fn stores_and_contexts_may_be_named_from_a_directory_below() {
+    require!(Need::Root, Need::Overlay);
+    let context = with_base();
+    context.write("app/Dockerfile", "FROM base\nRUN --mount=type=bind,target=/m cat /m/file\n");
+    context.write("app/file", "content\n");
+    let below = context.work_dir().join("below/er");
+    corten_sys::file::create_dirs(&below, 0o755).expect("the work directory is ours");
+    let link = context.work_dir().join("link");
+    corten_sys::file::symlink(&below, &link).expect("the work directory is ours");
+    for root in ["../../other", "../../link/../other"] {
+        let run = |arguments: &[&str]| {
+            let arguments = [&["--root", root], arguments].concat();
+            context.command(&arguments).dir(&below).run().success()
+        };
+        run(&["build", "--network=none", "-q", "-t", "base", "../../base"]);
+        run(&["build", "--network=none", "-q", "../../app"]);
+        run(&["system", "fsck"]);
+    }
+    assert!(context.work_dir().join("below/other/FORMAT").exists());
+}

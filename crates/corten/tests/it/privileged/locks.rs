@@ -221,39 +221,51 @@ fn what_the_lock_lacks_is_refused_at_its_line() {
     "#]],
     );
     assert_eq!(site.asked(), 0);
-    context.write("Dockerfile", "FROM base\nRUN --network=host curl -s http://127.0.0.1/\n");
-    context.check(
-        &["build", "--locked", "--allow=network.host", "."],
-        &expect![[r#"
-        exit: 2
-        --- stdout
-        --- stderr
-        #1 [1/1] RUN --network=host curl -s http://127.0.0.1/
-        #1 FAILED [DURATION]
-        error: the host's network cannot be recorded
-         --> Dockerfile:2:1
-          |
-        2 | RUN --network=host curl -s http://127.0.0.1/
-          | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-        hint: leave out `--network=host`, or build without a lock; `--network=none` needs no record
-    "#]],
+}
+
+#[test]
+fn steps_that_can_pass_by_the_recorder_are_refused_before_anything_is_done() {
+    require!(Need::Root, Need::Overlay);
+    let (context, _site) = world();
+    context.write("corten.lock", "version = 1\nplatform = \"linux/amd64\"\n");
+    context.write(
+        "Dockerfile",
+        "FROM base\nRUN true\nRUN --network=host true\nRUN --security=insecure true\n\
+         RUN --security=insecure --network=none true\nRUN --mount=type=ssh true\n",
     );
-    context.check(
-        &["lock", "--check", "--allow=network.host", "."],
-        &expect![[r#"
-        exit: 2
-        --- stdout
-        --- stderr
-        #1 [1/1] RUN --network=host curl -s http://127.0.0.1/
-        #1 FAILED [DURATION]
-        error: the host's network cannot be recorded
-         --> Dockerfile:2:1
-          |
-        2 | RUN --network=host curl -s http://127.0.0.1/
-          | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-        hint: leave out `--network=host`, or build without a lock; `--network=none` needs no record
-    "#]],
-    );
+    let allow = "--allow=security.insecure,network.host";
+    for command in [&["lock", "--check"][..], &["build", "--locked"], &["build", "--offline"]] {
+        let output = context.run(&[command, &[allow, "."]].concat());
+        output.check(&expect![[r#"
+            exit: 2
+            --- stdout
+            --- stderr
+            error: the host's network cannot be recorded: it passes by the recorder
+             --> Dockerfile:3:1
+              |
+            3 | RUN --network=host true
+              | ^^^^^^^^^^^^^^^^^^^^^^^
+            hint: leave out `--network=host`, or build without a lock; `--network=none` needs no record
+            error: a step with all rights cannot be recorded: it can pass by the recorder
+             --> Dockerfile:4:1
+              |
+            4 | RUN --security=insecure true
+              | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: leave out `--security=insecure`, or build without a lock
+            error: a step with all rights cannot be recorded: it can pass by the recorder
+             --> Dockerfile:5:1
+              |
+            5 | RUN --security=insecure --network=none true
+              | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: leave out `--security=insecure`, or build without a lock
+            error: a step with an ssh agent cannot be recorded: its answers are in no lock
+             --> Dockerfile:6:1
+              |
+            6 | RUN --mount=type=ssh true
+              | ^^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: fetch over HTTPS, or with `ADD` from a git repository, or build without a lock
+        "#]]);
+    }
 }
 
 #[test]
