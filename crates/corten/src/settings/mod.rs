@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use config::{Config, ConfigError};
 pub(crate) use environment::Environment;
 
+use corten_runtime::cdi::{self, Registry};
+
 use crate::cli::Global;
 
 /// Everything that a command may need to know, already decided.
@@ -42,6 +44,17 @@ impl Settings {
             .unwrap_or_else(|| default_root(&environment, rootless));
         let root = std::path::absolute(&root).unwrap_or(root);
         Ok(Self { root, config, environment })
+    }
+}
+
+impl Settings {
+    /// Reads what describes devices.
+    pub(crate) fn devices(&self) -> Registry {
+        let directories = match &self.config.cdi.spec_dirs {
+            Some(directories) => directories.clone(),
+            None => cdi::DIRECTORIES.iter().map(PathBuf::from).collect(),
+        };
+        cdi::read(directories)
     }
 }
 
