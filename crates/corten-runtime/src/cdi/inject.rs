@@ -162,7 +162,7 @@ fn host_mount(name: &str, mount: &HostMount) -> Result<Mount, CdiError> {
     let target = absolute_dev(&mount.container_path);
     match mount.kind.as_str() {
         "" | "bind" | "none" => {}
-        "tmpfs" => return tmpfs(name, mount, target),
+        "tmpfs" => return tmpfs(name, mount, &target),
         kind => {
             let (name, kind, path) = (name.to_owned(), kind.to_owned(), target);
             return Err(CdiError::MountType { name, kind, path });
@@ -191,7 +191,7 @@ fn host_mount(name: &str, mount: &HostMount) -> Result<Mount, CdiError> {
     Ok(Mount::Bind(BindMount { source, target, readonly, recursive, options: restrict }))
 }
 
-fn tmpfs(name: &str, mount: &HostMount, target: PathBuf) -> Result<Mount, CdiError> {
+fn tmpfs(name: &str, mount: &HostMount, target: &Path) -> Result<Mount, CdiError> {
     let plain: Vec<&str> = mount
         .options
         .iter()

@@ -18,8 +18,8 @@ const FILES_MAX: usize = 256;
 
 /// Reads all descriptions in these directories; a later directory goes before an earlier one. What
 /// cannot be read is a problem of the registry.
-pub fn read(directories: Vec<PathBuf>) -> Registry {
-    let mut registry = Registry::new(directories.clone());
+pub fn read(directories: &[PathBuf]) -> Registry {
+    let mut registry = Registry::new(directories.to_vec());
     for (priority, directory) in directories.iter().enumerate() {
         let names = match file::absent_is_none(file::list_dir(directory)) {
             Ok(names) => names.unwrap_or_default(),

@@ -335,3 +335,53 @@ fn numbers_are_octal_and_hexadecimal_as_yaml_has_them() {
         assert_eq!(spec.devices[0].edits.nodes[0].mode, Some(expected));
     }
 }
+
+#[test]
+fn a_description_that_is_cut_off_is_refused_or_read() {
+    for end in 0..GPU.len() {
+        let registry = registry(&[("/etc/cdi/a.yaml", 0, &GPU[..end])]);
+        let is_known = registry.names().next().is_some();
+        assert_eq!(is_known, registry.problems.is_empty(), "{end}: {:?}", registry.problems);
+    }
+}
+
+#[test]
+fn a_node_must_be_what_its_description_says() {
+    let check = |node: &str| {
+        let text = format!(
+            "cdiVersion: 0.6.0\nkind: a/b\ndevices:\n- name: c\n  containerEdits:\n    deviceNodes:\n    \
+             - {{{node}}}\n"
+        );
+        let registry = registry(&[("/etc/cdi/a.yaml", 0, &text)]);
+        let mut injection = registry.inject(&["a/b=c".to_owned()]).unwrap();
+        match injection.check() {
+            Ok(()) if injection.warnings.is_empty() => "as described".to_owned(),
+            Ok(()) => injection.warnings.join("\n"),
+            Err(error) => error.to_string(),
+        }
+    };
+    let nodes = [
+        "path: /dev/null",
+        "path: /dev/x, hostPath: /dev/null, type: c, major: 1, minor: 3",
+        "path: /dev/null, major: 0, minor: 0",
+        "path: /dev/null, major: 1, minor: 5",
+        "path: /dev/null, type: b",
+        "path: /dev/null, fileMode: 0600",
+        "path: /dev/null, permissions: r",
+        "path: /dev/not-there-at-all",
+        "path: /etc/passwd",
+    ];
+    let table: Vec<String> =
+        nodes.iter().map(|node| format!("{node} => {}\n", check(node))).collect();
+    expect![[r#"
+        path: /dev/null => as described
+        path: /dev/x, hostPath: /dev/null, type: c, major: 1, minor: 3 => as described
+        path: /dev/null, major: 0, minor: 0 => as described
+        path: /dev/null, major: 1, minor: 5 => the CDI device `a/b=c` needs `/dev/null`: it is 1:3, and 1:5 is described
+        path: /dev/null, type: b => the CDI device `a/b=c` needs `/dev/null`: it is a character device, which is not what is described
+        path: /dev/null, fileMode: 0600 => `/dev/null` of the CDI device `a/b=c` keeps the owner and the permissions that it has on the host
+        path: /dev/null, permissions: r => the CDI device `a/b=c` gives `/dev/null` for reading only, which is not enforced: the permissions of the node on the host count
+        path: /dev/not-there-at-all => the CDI device `a/b=c` needs `/dev/not-there-at-all`: it is not there
+        path: /etc/passwd => the CDI device `a/b=c` needs `/etc/passwd`: it is no device
+    "#]].assert_eq(&table.concat());
+}

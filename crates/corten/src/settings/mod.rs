@@ -50,11 +50,10 @@ impl Settings {
 impl Settings {
     /// Reads what describes devices.
     pub(crate) fn devices(&self) -> Registry {
-        let directories = match &self.config.cdi.spec_dirs {
-            Some(directories) => directories.clone(),
-            None => cdi::DIRECTORIES.iter().map(PathBuf::from).collect(),
-        };
-        cdi::read(directories)
+        match &self.config.cdi.spec_dirs {
+            Some(directories) => cdi::read(directories),
+            None => cdi::read(&cdi::DIRECTORIES.map(PathBuf::from)),
+        }
     }
 }
 
