@@ -280,6 +280,9 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
     if op.insecure {
         key.text("insecure");
     }
+    if !op.devices.is_empty() {
+        key.text("devices").list(op.devices.iter().map(|device| device.name.as_str()));
+    }
     if !op.hosts.is_empty() {
         key.text("hosts").number(op.hosts.len() as u64);
         for (name, address) in &op.hosts {

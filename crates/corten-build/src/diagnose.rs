@@ -5,6 +5,7 @@ use std::error::Error;
 use corten_diag::{Diagnostic, Span};
 use corten_oci::tree::TreePath;
 use corten_record::Told;
+use corten_runtime::cdi::CdiError;
 use corten_store::{Store, StoreError};
 
 use crate::copy::CopyError;
@@ -80,6 +81,8 @@ pub(crate) enum StepError {
     },
     #[error("the step asked for something that it must not have")]
     Refused { told: Box<Told>, lock: String },
+    #[error("{problem}")]
+    Device { problem: CdiError, span: Span },
     #[error("the store lacks {} things that the lock has", missing.len())]
     Missing { missing: Vec<String> },
 }
@@ -190,6 +193,11 @@ pub(crate) fn diagnose(
                 diagnostic.notes.push(format!("and {} more", missing.len() - MISSING_MAX));
             }
             diagnostic.with_hint("`corten build --locked` fetches them once, with the network")
+        }
+        StepError::Device { problem, span } => {
+            let mut diagnostic = Diagnostic::error(problem.to_string()).at(*span);
+            diagnostic.hint = problem.hint();
+            diagnostic
         }
         StepError::Copy(CopyError::NotFound { word, path, near }) => {
             let missing = Missing { word: *word, path, near: near.as_deref() };

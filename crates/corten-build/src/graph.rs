@@ -177,10 +177,21 @@ pub struct RunOp {
     /// The name of the machine that it believes to be on.
     pub hostname: String,
     pub mounts: Vec<RunMount>,
+    pub devices: Vec<RunDevice>,
     /// Whether what differs from run to run is made the same, see [`RunOptions::normalise`].
     ///
     /// [`RunOptions::normalise`]: crate::RunOptions::normalise
     pub normalise: bool,
+}
+
+/// One `--device` of a `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDevice {
+    /// As it was asked for: of it, this alone is part of the key.
+    pub name: String,
+    /// Whether the step is of no use without it.
+    pub required: bool,
+    pub span: Span,
 }
 
 /// One `--mount` of a `RUN`.
@@ -424,6 +435,10 @@ impl Graph {
                 writeln!(f, "       exec {:?} in {}", run.args, run.cwd)?;
                 if run.insecure {
                     writeln!(f, "       with all rights")?;
+                }
+                for device in &run.devices {
+                    let optional = if device.required { "" } else { " (if it is there)" };
+                    writeln!(f, "       device {}{optional}", device.name)?;
                 }
                 for mount in &run.mounts {
                     let kind = match &mount.kind {

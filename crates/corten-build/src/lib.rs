@@ -63,8 +63,8 @@ pub use error::{BuildError, Diagnosed};
 pub use graph::Graph;
 pub use key::KEY_VERSION;
 pub use options::{
-    BuildOptions, Context, DOCKERFILE_BYTES_MAX, DockerfileText, Entitlements, IgnoreText,
-    NamedContext, RunOptions, Secret,
+    BuildOptions, Context, DOCKERFILE_BYTES_MAX, DeviceGrant, DockerfileText, Entitlements,
+    IgnoreText, NamedContext, RunOptions, Secret,
 };
 pub use plan::plan as plan_dockerfile;
 pub use provenance::{PREDICATE_TYPE as PROVENANCE_TYPE, ProvenanceMode};

@@ -1,12 +1,14 @@
 //! What a caller wants built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::Network;
+use corten_runtime::cdi::Registry;
 use corten_store::Image;
 use corten_sys::file;
 
@@ -86,6 +88,8 @@ pub struct RunOptions {
     /// Names that steps find in `/etc/hosts`; they are part of the keys.
     pub hosts: Vec<(String, IpAddr)>,
     pub tuning: StepTuning,
+    /// The devices of this machine that are described.
+    pub devices: Arc<Registry>,
     /// Opens a shell where a step failed.
     pub shell_on_error: bool,
     /// Where `--mount=type=cache` keeps its directories; `caches` in the store when absent.
@@ -99,6 +103,30 @@ pub struct Entitlements {
     pub insecure: bool,
     /// `RUN --network=host`; it is also allowed where the caller chose the host's network for all.
     pub host_network: bool,
+    /// `RUN --device`.
+    pub devices: DeviceGrant,
+}
+
+/// Which devices a Dockerfile may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceGrant {
+    /// Any.
+    pub all: bool,
+    /// By the names that `RUN --device` may give.
+    pub names: BTreeSet<String>,
+}
+
+impl DeviceGrant {
+    /// Returns true if this device may be had: by its name, or because everything that it stands
+    /// for on this machine is granted.
+    pub(crate) fn allows(&self, name: &str, registry: &Registry) -> bool {
+        if self.all || self.names.contains(name) {
+            return true;
+        }
+        let granted: BTreeSet<String> =
+            self.names.iter().filter_map(|name| registry.find(name).ok()).flatten().collect();
+        registry.find(name).is_ok_and(|found| found.iter().all(|one| granted.contains(one)))
+    }
 }
 
 /// Where the main context is.
@@ -258,6 +286,7 @@ impl RunOptions {
             normalise: true,
             hosts: Vec::new(),
             tuning: StepTuning::default(),
+            devices: Arc::default(),
             shell_on_error: false,
             cache_directory: None,
         }

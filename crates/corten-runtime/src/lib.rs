@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+pub mod cdi;
 mod cgroup;
 pub mod emulation;
 mod error;
@@ -49,6 +50,6 @@ pub use notice::Notice;
 pub use plan::{Plan, plan};
 pub use run::{Exit, Io, Oom, Outcome, Output, TakeListener, run};
 pub use spec::{
-    BindMount, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources, Rlimit,
-    RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,
+    BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,
+    Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,
 };

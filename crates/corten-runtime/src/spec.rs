@@ -189,6 +189,18 @@ pub struct BindMount {
     pub readonly: bool,
     /// Takes the mounts below `source` too.
     pub recursive: bool,
+    pub options: BindOptions,
+}
+
+/// What is seldom asked of a mount of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BindOptions {
+    /// Programs in it get no rights by their set-user-ID bits.
+    pub no_setuid: bool,
+    /// Nothing in it can be executed.
+    pub no_exec: bool,
+    /// Owners are not translated to the container's: those that it does not have look like nobody.
+    pub keep_owners: bool,
 }
 
 /// An empty file system in memory.

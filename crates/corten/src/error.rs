@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use corten_runtime::cdi::CdiError;
+
 use crate::cli::EXIT_FAILURE;
 use crate::ui::Ui;
 
@@ -68,6 +70,18 @@ with_hint!(
     corten_store::StoreError,
     corten_sys::userns::UsernsError,
 );
+
+impl From<CdiError> for CliError {
+    fn from(error: CdiError) -> Self {
+        // A description that cannot be read may be why a device is not known.
+        let unread = error.notes().iter().map(|note| format!("not read: {note}"));
+        let mut hints: Vec<String> = unread.collect();
+        hints.extend(error.hint());
+        let mut error = Self::new(error);
+        error.hints = hints;
+        error
+    }
+}
 
 impl From<crate::settings::ConfigError> for CliError {
     fn from(error: crate::settings::ConfigError) -> Self {

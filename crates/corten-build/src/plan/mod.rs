@@ -100,11 +100,6 @@ fn error<T>(message: impl Into<String>, span: Span) -> PlanResult<T> {
     Err(Box::new(Diagnostic::error(message).at(span)))
 }
 
-fn unsupported<T>(what: &str, span: Span, hint: &str) -> PlanResult<T> {
-    let message = format!("{what} is not supported by this version");
-    Err(Box::new(Diagnostic::error(message).at(span).with_hint(hint)))
-}
-
 /// A stage as the file has it.
 struct FileStage<'a> {
     from: &'a Instruction,

@@ -6,9 +6,9 @@ use corten_dockerfile::{CommandLine, Heredoc, Instruction, Run};
 use corten_runtime::Network;
 
 use super::instruction::Dispatcher;
-use super::{PlanResult, Planned, Scope, error, unsupported};
+use super::{PlanResult, Planned, Scope, error};
 use crate::config::{LayerMade, absolute};
-use crate::graph::{CacheSharing, InlineFile, Input, Op, RunMount, RunMountKind, RunOp};
+use crate::graph::{CacheSharing, InlineFile, Input, Op, RunDevice, RunMount, RunMountKind, RunOp};
 
 /// The mode of a cache that says none.
 const CACHE_MODE: u32 = 0o755;
@@ -40,16 +40,13 @@ pub(super) fn plan_run(
     each: &Instruction,
     run: &Run,
 ) -> PlanResult<()> {
-    if let Some(device) = run.devices.first() {
-        let hint = "steps of a build have no devices";
-        return unsupported("`RUN --device`", device.span, hint);
-    }
     dispatcher.planner.check_can_run(&planned.platform, each.span)?;
     let (args, script) = command(planned, each, run);
     if args.is_empty() {
         return error("`RUN` needs a command", each.span);
     }
     let insecure = insecure(dispatcher, run)?;
+    let devices = devices(dispatcher, run)?;
     let network = network(dispatcher, run)?;
     let mut mounts: Vec<RunMount> = Vec::new();
     for spec in &run.mounts {
@@ -73,6 +70,7 @@ pub(super) fn plan_run(
         insecure,
         hostname,
         mounts,
+        devices,
         normalise: dispatcher.planner.options.run.normalise,
     };
     planned.config.add_history(created_by, LayerMade::Yes);
@@ -104,6 +102,26 @@ fn network(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<Network> {
         }
         mount::Network::Host => refused("`RUN --network=host`", "network.host", network.span),
     }
+}
+
+/// The devices of the step, if they are allowed. As in BuildKit, one that may be missing and is
+/// missing needs no permission.
+fn devices(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<Vec<RunDevice>> {
+    let options = &dispatcher.planner.options.run;
+    let mut devices: Vec<RunDevice> = Vec::new();
+    for given in &run.devices {
+        let (name, required) = (given.value.name.clone(), given.value.required);
+        if name.is_empty() {
+            return error("the device has no name", given.span);
+        }
+        let is_missing = !required && options.devices.find(&name).is_err();
+        if !is_missing && !options.allow.devices.allows(&name, &options.devices) {
+            let entitlement = format!("device={name}");
+            return refused(&format!("the device `{name}`"), &entitlement, given.span);
+        }
+        devices.push(RunDevice { name, required, span: given.span });
+    }
+    Ok(devices)
 }
 
 fn refused<T>(what: &str, entitlement: &str, span: Span) -> PlanResult<T> {

@@ -8,8 +8,8 @@ use std::sync::Once;
 use corten_diag::{Event, Reporter, Stream};
 use corten_record::LISTEN_PORT;
 use corten_runtime::{
-    BindMount, Capability, ContainerSpec, Device, Exit, HostFacts, HostFiles, Io, Limit, Mount,
-    Network, Notice, Plan, Rootfs, Seccomp, Stdin, TmpfsMount, UserNamespace,
+    BindMount, BindOptions, Capability, ContainerSpec, Device, Exit, HostFacts, HostFiles, Io,
+    Limit, Mount, Network, Notice, Plan, Rootfs, Seccomp, Stdin, TmpfsMount, UserNamespace,
 };
 use corten_sys::error::at;
 use corten_sys::{caps, file};
@@ -194,6 +194,7 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     if step.insecure {
         unlock(&mut spec)?;
     }
+    step.devices.apply(&mut spec);
     Ok(spec)
 }
 
@@ -249,6 +250,7 @@ fn mount(mount: &StepMount) -> Mount {
             target,
             readonly: *readonly,
             recursive: false,
+            options: BindOptions::default(),
         }),
         StepMountKind::Tmpfs { size_bytes, mode } => Mount::Tmpfs(TmpfsMount {
             target,

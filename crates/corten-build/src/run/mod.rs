@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use corten_record::StepRecorder;
+use corten_runtime::cdi::Injection;
 use corten_runtime::{Network, PlanError, Rlimit, RunError};
 use corten_sys::error::IoError;
 
@@ -39,6 +40,8 @@ pub struct RunStep {
     pub insecure: bool,
     pub hostname: String,
     pub mounts: Vec<StepMount>,
+    /// What it needs for the devices that it has.
+    pub devices: Injection,
     /// Read-only layers, top first; may be empty for a stage from scratch.
     pub lowers: Vec<PathBuf>,
     /// Becomes the layer.

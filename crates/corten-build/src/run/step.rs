@@ -8,6 +8,7 @@ use corten_diag::{Event, StepId};
 use corten_oci::tree::TreePath;
 use corten_record::{LISTEN_PORT, Refusal};
 use corten_runtime::Network;
+use corten_runtime::cdi::Injection;
 use corten_runtime::user::{self, User};
 use corten_store::Staging;
 use corten_sys::error::IoError;
@@ -224,6 +225,7 @@ fn make_step(
         insecure: op.insecure,
         hostname: op.hostname.clone(),
         mounts,
+        devices: devices(execution, op)?,
         lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,
         work: absolute(staging.work())?,
@@ -237,6 +239,30 @@ fn make_step(
         cancelled: Arc::clone(execution.cancelled),
         recorder: None,
     })
+}
+
+/// What the step needs for its devices. One that may be missing and is missing is said.
+fn devices(execution: &Execution<'_>, op: &RunOp) -> Result<Injection, StepError> {
+    let registry = &execution.options.run.devices;
+    let warn = |text: &str| execution.tools.reporter.report(Event::Warning(text.to_owned()));
+    if op.devices.is_empty() {
+        return Ok(Injection::default());
+    }
+    registry.problems.iter().for_each(|problem| warn(problem));
+    let mut names = Vec::new();
+    for device in &op.devices {
+        match registry.find(&device.name) {
+            Ok(found) => names.extend(found),
+            Err(error) if !device.required => warn(&format!("{error}: the step runs without it")),
+            Err(problem) => return Err(StepError::Device { problem, span: device.span }),
+        }
+    }
+    let first = op.devices.first().map_or(execution.step.place.span, |device| device.span);
+    let refused = |problem| StepError::Device { problem, span: first };
+    let mut injection = registry.inject(&names).map_err(refused)?;
+    injection.check().map_err(refused)?;
+    injection.warnings.iter().for_each(|warning| warn(warning));
+    Ok(injection)
 }
 
 /// A path of the host that means the same in every directory: contexts and stores may be given by a

@@ -4,11 +4,13 @@
 //! compose files and the API. All of it is pure: a path is checked for its form, not for its
 //! existence.
 
+mod devices;
 mod environment;
 mod mounts;
 mod quantity;
 mod security;
 
+pub use devices::{DeviceOption, parse_device, parse_gpus};
 pub use environment::{merge, missing, parse_file, parse_variable};
 pub use mounts::{VolumeSource, parse_mount, parse_tmpfs, parse_volume};
 pub use quantity::{parse_bytes, parse_cpus, parse_ulimit};

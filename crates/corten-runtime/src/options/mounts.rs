@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{OptionError, parse_bytes};
-use crate::spec::{BindMount, Mount, TmpfsMount};
+use crate::spec::{BindMount, BindOptions, Mount, TmpfsMount};
 
 const VOLUME: &str = "a volume `HOST-PATH:CONTAINER-PATH[:ro]`";
 const VOLUME_EXAMPLE: &str = "-v ./data:/data:ro";
@@ -58,6 +58,7 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
         target,
         readonly,
         recursive: true,
+        options: BindOptions::default(),
     }))
 }
 
@@ -85,7 +86,13 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<Mount, OptionError> {
     match (kind, source) {
         ("bind", Some(source)) if !source.is_empty() => {
             let source = cwd.join(source);
-            Ok(Mount::Bind(BindMount { source, target, readonly, recursive }))
+            Ok(Mount::Bind(BindMount {
+                source,
+                target,
+                readonly,
+                recursive,
+                options: BindOptions::default(),
+            }))
         }
         ("tmpfs", None) => {
             Ok(Mount::Tmpfs(TmpfsMount { target, size_bytes, mode, readonly, noexec: false }))

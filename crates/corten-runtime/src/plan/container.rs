@@ -207,11 +207,12 @@ impl<'a> Builder<'a> {
         let source = SourceStep {
             path: bind.source.clone(),
             recursive: bind.recursive,
-            map_owners: self.identity.maps_owners(),
+            map_owners: self.identity.maps_owners() && !bind.options.keep_owners,
             attributes: MountAttributes {
                 readonly: bind.readonly,
                 no_devices: true,
-                ..MountAttributes::default()
+                no_setuid: bind.options.no_setuid,
+                no_exec: bind.options.no_exec,
             },
         };
         self.attach(source, &bind.target);

@@ -9,7 +9,7 @@ use corten_sys::userns::IdRange;
 
 use super::*;
 use crate::facts::Ids;
-use crate::spec::{BindMount, Mount, Rlimit, Rootfs, Seccomp};
+use crate::spec::{BindMount, BindOptions, Mount, Rlimit, Rootfs, Seccomp};
 use crate::steps::{OverlayMethod, RootStep};
 
 /// A machine that is the same wherever the tests run.
@@ -288,6 +288,7 @@ fn what_cannot_be_is_refused_with_the_reason() {
             target: PathBuf::from(target),
             readonly: false,
             recursive: false,
+            options: BindOptions::default(),
         })
     };
     let changes: [Change; 16] = [
@@ -355,6 +356,7 @@ fn a_plan_survives_the_way_to_the_helper() {
         target: PathBuf::from("/target"),
         readonly: true,
         recursive: true,
+        options: BindOptions::default(),
     }));
     let plan = plan(&spec, &root()).expect("it is possible");
     let wire = serde_json::to_vec(&plan.helper).expect("JSON");

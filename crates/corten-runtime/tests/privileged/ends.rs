@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corten_runtime::{
-    BindMount, ContainerSpec, Exit, HostFacts, Io, Mount, PlanError, RunError, Seccomp, plan, run,
+    BindMount, BindOptions, ContainerSpec, Exit, HostFacts, Io, Mount, PlanError, RunError,
+    Seccomp, plan, run,
 };
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::command::Command;
@@ -270,6 +271,7 @@ const FAILING: [(Change, &str); 5] = [
                 target: PathBuf::from("/x"),
                 readonly: true,
                 recursive: false,
+                options: BindOptions::default(),
             }));
         },
         "failed to mount `/no/such/file`",

@@ -5,7 +5,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use corten_runtime::{BindMount, Capability, ContainerSpec, Limit, Mount, Seccomp, UserNamespace};
+use corten_runtime::{
+    BindMount, BindOptions, Capability, ContainerSpec, Limit, Mount, Seccomp, UserNamespace,
+};
 use corten_sys::command::Command;
 use corten_sys::file;
 use corten_testkit::{Need, require};
@@ -203,6 +205,7 @@ pub(crate) fn files_cannot_be_opened_by_handle() {
         target: PathBuf::from("/volume"),
         readonly: false,
         recursive: false,
+        options: BindOptions::default(),
     }));
     // The handle of a volume is real; with guesses of it one would reach the rest of its disk.
     let program = format!(
@@ -339,6 +342,7 @@ pub(crate) fn a_volume_over_dev_does_not_choose_what_masks_are_made_of() {
             target: PathBuf::from(target),
             readonly: false,
             recursive: false,
+            options: BindOptions::default(),
         })];
         let done = done(&spec);
         assert_eq!(done.out, "end\n", "{target}: {done:?}");

@@ -4,7 +4,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use corten_runtime::{
-    BindMount, HostFacts, HostFiles, Mount, Notice, Rootfs, TmpfsMount, UserNamespace, plan,
+    BindMount, BindOptions, HostFacts, HostFiles, Mount, Notice, Rootfs, TmpfsMount, UserNamespace,
+    plan,
 };
 use corten_sys::command::Command;
 use corten_sys::mount::{self, Attributes, FileSystem};
@@ -21,7 +22,13 @@ const CHOWN_ON_FILE: [u8; 20] = [1, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 const FILE_CAPABILITIES: &str = "security.capability";
 
 fn bind(source: PathBuf, target: &str, readonly: bool) -> Mount {
-    Mount::Bind(BindMount { source, target: PathBuf::from(target), readonly, recursive: false })
+    Mount::Bind(BindMount {
+        source,
+        target: PathBuf::from(target),
+        readonly,
+        recursive: false,
+        options: BindOptions::default(),
+    })
 }
 
 fn owner(path: &Path) -> (u32, u32) {
@@ -198,6 +205,7 @@ pub(crate) fn mounts_below_a_volume_come_along_when_asked_for() {
             target: PathBuf::from("/volume"),
             readonly: true,
             recursive,
+            options: BindOptions::default(),
         })];
         assert_eq!(done(&spec).out, expected);
     }

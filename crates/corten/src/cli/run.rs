@@ -61,6 +61,12 @@ pub(crate) struct RunArgs {
     /// `no-new-privileges[=false]`, `seccomp=unconfined|FILE`
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
+    /// Give a device, `/dev/NAME[:/dev/NAME][:rwm]` or a CDI device `vendor/class=name`
+    #[arg(long = "device", value_name = "DEVICE")]
+    pub devices: Vec<String>,
+    /// Give GPUs by CDI: `all`, a number, or `device=0,1`
+    #[arg(long, value_name = "GPUS")]
+    pub gpus: Option<String>,
     /// Network: default, none or host
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub network: Option<NetworkFlag>,

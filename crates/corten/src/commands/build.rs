@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corten_build::output::Request;
@@ -161,6 +162,7 @@ pub(super) fn settle(
     }
     options.secrets.clone_from(&opened.remotes.secrets);
     options.run.shell_on_error = arguments.shell_on_error;
+    options.run.devices = Arc::new(context.settings.devices());
     options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)

@@ -16,7 +16,7 @@ const CPU_PERIOD: u64 = 100_000;
 const ANY_BYTES: u64 = i64::MAX.cast_unsigned() & !0xfff;
 
 /// What `--allow` can name.
-const ENTITLEMENTS: [&str; 2] = ["security.insecure", "network.host"];
+const ENTITLEMENTS: [&str; 3] = ["security.insecure", "network.host", "device"];
 
 /// Reads all `--allow`.
 pub(super) fn entitlements(texts: &[String]) -> Result<Entitlements, CliError> {
@@ -25,6 +25,11 @@ pub(super) fn entitlements(texts: &[String]) -> Result<Entitlements, CliError> {
         match text.as_str() {
             "security.insecure" => allowed.insecure = true,
             "network.host" => allowed.host_network = true,
+            "device" => allowed.devices.all = true,
+            other if other.strip_prefix("device=").is_some_and(|name| !name.is_empty()) => {
+                let name = other.trim_start_matches("device=");
+                allowed.devices.names.insert(name.to_owned());
+            }
             other => {
                 let near = corten_diag::suggest::nearest(other, &ENTITLEMENTS);
                 let hint = match near {
@@ -160,8 +165,12 @@ mod tests {
             entitlements(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).ok()
         };
         assert_eq!(of(&[]), Some(Entitlements::default()));
-        let both = Entitlements { insecure: true, host_network: true };
+        let both = Entitlements { insecure: true, host_network: true, ..Entitlements::default() };
         assert_eq!(of(&["security.insecure", "network.host"]), Some(both));
+        let devices = of(&["device=a/b", "device=c/d=*"]).unwrap().devices;
+        assert_eq!(devices.names.iter().map(String::as_str).collect::<Vec<_>>(), ["a/b", "c/d=*"]);
+        assert!(!devices.all && of(&["device"]).unwrap().devices.all);
         assert_eq!(of(&["security"]), None);
+        assert_eq!(of(&["device="]), None);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub base: BaseTable,
     pub build: BuildTable,
     pub run: RunTable,
+    pub cdi: CdiTable,
     /// By the name that references have for them: `host[:port]`.
     pub registries: BTreeMap<String, RegistryTable>,
     /// The files that were read, most specific first.
@@ -55,6 +56,14 @@ pub(crate) struct RunTable {
     pub required_env: Vec<String>,
 }
 
+/// `[cdi]`: where devices are described.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct CdiTable {
+    /// Directories of CDI specifications, in order of rising priority.
+    pub spec_dirs: Option<Vec<PathBuf>>,
+}
+
 /// `[registries."host:port"]`: how a registry is reached.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -77,6 +86,8 @@ struct File {
     #[serde(default)]
     run: RunTable,
     #[serde(default)]
+    cdi: CdiTable,
+    #[serde(default)]
     registries: BTreeMap<String, RegistryTable>,
 }
 
@@ -97,7 +108,7 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "check the path given with `--config`",
             Self::Parse { .. } => {
-                "the tables are [images], [base], [build], [run] and [registries]; see \
+                "the tables are [images], [base], [build], [run], [cdi] and [registries]; see \
                  docs/reference/config.md"
             }
         }
@@ -137,6 +148,7 @@ impl Config {
         self.base.allow_expired_index =
             self.base.allow_expired_index.or(file.base.allow_expired_index);
         self.build.normalize = self.build.normalize.or(file.build.normalize);
+        self.cdi.spec_dirs = self.cdi.spec_dirs.take().or(file.cdi.spec_dirs);
         self.run.required_env.extend(file.run.required_env);
         self.files.push(path.to_owned());
     }

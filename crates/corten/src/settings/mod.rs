@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use config::{Config, ConfigError};
 pub(crate) use environment::Environment;
 
+use corten_runtime::cdi::{self, Registry};
+
 use crate::cli::Global;
 
 /// Everything that a command may need to know, already decided.
@@ -42,6 +44,16 @@ impl Settings {
             .unwrap_or_else(|| default_root(&environment, rootless));
         let root = corten_sys::file::absolute(&root).unwrap_or(root);
         Ok(Self { root, config, environment })
+    }
+}
+
+impl Settings {
+    /// Reads what describes devices.
+    pub(crate) fn devices(&self) -> Registry {
+        match &self.config.cdi.spec_dirs {
+            Some(directories) => cdi::read(directories),
+            None => cdi::read(&cdi::DIRECTORIES.map(PathBuf::from)),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use corten_runtime::cdi;
 use corten_runtime::network::{self, PortMapping};
-use corten_runtime::options::{self, OptionError, SecurityOption, VolumeSource};
+use corten_runtime::options::{self, DeviceOption, OptionError, SecurityOption, VolumeSource};
 use corten_runtime::user::{self, User};
 use corten_runtime::{
     BindMount, Capability, ContainerSpec, HostFiles, Limit, Mount, Network, Rlimit, Rootfs,
@@ -65,6 +66,7 @@ impl Request {
         }
         resources(arguments, &mut spec)?;
         security(arguments, &mut spec)?;
+        devices(context, arguments, &mut spec)?;
         spec.host_files = HostFiles::for_container(&spec)?;
         Ok(Self { spec })
     }
@@ -268,6 +270,40 @@ fn security(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliErro
             }
         }
     }
+    Ok(())
+}
+
+/// Nodes by path, and devices by CDI with all that they need.
+fn devices(
+    context: &Context,
+    arguments: &RunArgs,
+    spec: &mut ContainerSpec,
+) -> Result<(), CliError> {
+    let mut names = Vec::new();
+    for text in &arguments.devices {
+        match flag("device", options::parse_device(text))? {
+            DeviceOption::Node(device) => {
+                cdi::check_device(&device.source)?;
+                spec.devices.push(device);
+            }
+            DeviceOption::Cdi(name) => names.push(name),
+        }
+    }
+    if let Some(text) = &arguments.gpus {
+        names.extend(flag("gpus", options::parse_gpus(text))?);
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let registry = context.settings.devices();
+    let mut injection = registry.inject(&names)?;
+    injection.check()?;
+    if !arguments.quiet {
+        for warning in registry.problems.iter().chain(&injection.warnings) {
+            context.ui.warning(warning);
+        }
+    }
+    injection.apply(spec);
     Ok(())
 }
 

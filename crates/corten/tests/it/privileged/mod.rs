@@ -3,6 +3,7 @@
 mod agents;
 mod build;
 mod conformance;
+mod devices;
 mod entitlements;
 mod interrupted;
 mod locks;
