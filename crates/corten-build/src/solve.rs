@@ -37,6 +37,7 @@ use crate::lock::StepLock;
 use crate::options::BuildOptions;
 use crate::recording::{self, Materials, Recording, Session, SourceMaterial, bases, check_bases};
 use crate::remote::{Fetching, fetch_all};
+use crate::run::downloads::DownloadCache;
 use crate::traits::Executor;
 
 mod beyond;
@@ -132,6 +133,7 @@ pub fn solve_targets(
     let sources: Vec<SourceMaterial> =
         fetched.values().filter_map(|fetched| fetched.material.as_deref().cloned()).collect();
     let session = Session::begin(options, tools.store)?;
+    let downloads = DownloadCache::new(options, tools.store, tools.reporter);
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
     let defined = define(graph, &contexts, tools.reporter);
     // What was hashed is worth keeping even if something is missing.
@@ -139,7 +141,8 @@ pub fn solve_targets(
     let definitions = defined.map_err(|diagnostics| {
         BuildError::from(Diagnosed::new(diagnostics, Arc::clone(&graph.source)))
     })?;
-    let solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
+    let mut solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
+    solver.downloads = downloads.as_ref();
     let outputs: Result<Vec<Arc<StageOutput>>, Stopped> = std::thread::scope(|scope| {
         let outputs = solver.targets(scope);
         if outputs.is_err() {
@@ -213,6 +216,7 @@ struct Solver<'a> {
     contexts: &'a Contexts,
     definitions: &'a Definitions,
     session: Option<&'a Session<'a>>,
+    downloads: Option<&'a DownloadCache<'a>>,
     slots: Vec<(Mutex<Slot>, Condvar)>,
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
@@ -241,6 +245,7 @@ impl<'a> Solver<'a> {
             contexts,
             definitions,
             session,
+            downloads: None,
             slots,
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
@@ -439,6 +444,7 @@ impl<'a> Solver<'a> {
             selections,
             cancelled: &self.cancelled,
             session: self.session,
+            downloads: self.downloads,
         };
         let made = execution.run().map_err(|error| error.classify(self.tools.store))?;
         if let (Some(session), Some(fetched)) = (self.session, &made.fetched) {
