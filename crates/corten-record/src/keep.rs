@@ -6,7 +6,8 @@
 //! - a package that its own package manager asks for, whole and without conditions, credentials,
 //!   cookies or a query;
 //! - an answer that says how long it is good for, or can be asked about again. Only within the time
-//!   that the server gave it is it handed out without asking (RFC 9111, as a shared cache).
+//!   that the server gave it is it handed out without asking (RFC 9111, as a shared cache). Of a
+//!   server that says nothing, what lies at an address that names its content.
 //!
 //! A kept blob is hashed before it is handed out; a damaged one is as good as none.
 
@@ -36,6 +37,10 @@ pub(crate) const TOTAL_BYTES_MAX: u64 = 20 << 30;
 
 /// The most bytes of the headers of an answer that are kept with it.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
+
+/// How long something is handed out whose server says nothing at all, if its address names its
+/// content.
+const SILENT_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// Headers of a request that make its answer one for this client alone, or not a whole one.
 const OWN_ANSWER: [&str; 8] = [
@@ -77,7 +82,10 @@ pub(crate) fn answer(
     let address = is_keepable(request, &asked.url).then_some(asked.url.as_str());
     let found = address.and_then(|address| find(&state.shared.store, address));
     let found = match found {
-        Some(found) if now() < found.kept.fresh_until => return serve(found, request, out),
+        Some(found) if now() < found.kept.fresh_until => {
+            state.served();
+            return serve(found, request, out);
+        }
         found => found,
     };
     let mut headers = passed(request);
@@ -243,7 +251,7 @@ impl Passing<'_> {
     fn relay(&self, response: UpstreamResponse, out: &mut dyn Write) -> io::Result<After> {
         let request = self.asked.request;
         let has_body = request.method != "HEAD" && !matches!(response.status, 204 | 304);
-        let keeping = self.address.zip(kept(&response));
+        let keeping = self.address.and_then(|address| Some((address, kept(&response, address)?)));
         let length = length(&response);
         let mut client = Client::new(request, &response, has_body, out);
         if !has_body {
@@ -309,7 +317,7 @@ impl Passing<'_> {
 }
 
 /// What is to be kept of an answer beside its content; nothing if it must not be.
-fn kept(response: &UpstreamResponse) -> Option<Kept> {
+fn kept(response: &UpstreamResponse, address: &str) -> Option<Kept> {
     let get = |name: &str| header(&response.headers, name);
     let is_whole = response.status == 200
         && (length(response).is_some() || get("transfer-encoding").is_some())
@@ -324,7 +332,13 @@ fn kept(response: &UpstreamResponse) -> Option<Kept> {
     if !is_whole || get("set-cookie").is_some() || !get("vary").is_none_or(same_for_all) {
         return None;
     }
-    let lifetime = lifetime(get("cache-control").unwrap_or_default(), get("age"))?;
+    let is_silent =
+        ["cache-control", "etag", "last-modified"].iter().all(|name| get(name).is_none());
+    let lifetime = if is_silent && names_content(address) {
+        SILENT_SECONDS
+    } else {
+        lifetime(get("cache-control").unwrap_or_default(), get("age"))?
+    };
     let headers = response
         .headers
         .iter()
@@ -335,6 +349,16 @@ fn kept(response: &UpstreamResponse) -> Option<Kept> {
         return None;
     }
     Some(Kept { headers, fresh_until: now().saturating_add(lifetime) })
+}
+
+/// Whether an address is one of a form that means one content for ever: Debian's pool, PyPI's
+/// directories named by a digest, npm's tarballs. The tools that ask for these check a digest.
+fn names_content(address: &str) -> bool {
+    let is_digest = |part: &str| part.len() >= 32 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let ends = |endings: &[&str]| endings.iter().any(|ending| address.ends_with(ending));
+    (ends(&[".deb"]) && address.contains("/pool/"))
+        || (ends(&[".tgz"]) && address.contains("/-/"))
+        || (ends(&[".whl", ".tar.gz", ".zip"]) && address.split('/').any(is_digest))
 }
 
 /// How many seconds a shared cache may hand something out without asking, by `Cache-Control` and

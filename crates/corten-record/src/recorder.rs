@@ -337,6 +337,7 @@ impl Recorder {
                 idle: Condvar::new(),
                 stopped: AtomicBool::new(false),
                 kept: AtomicBool::new(false),
+                served: AtomicBool::new(false),
                 listeners: Mutex::new(Vec::new()),
             }),
         }
@@ -364,6 +365,8 @@ pub(crate) struct StepState {
     stopped: AtomicBool,
     /// Whether something was kept for other builds.
     kept: AtomicBool,
+    /// Whether something was handed out without asking its server.
+    served: AtomicBool,
     listeners: Mutex<Vec<TcpListener>>,
 }
 
@@ -398,6 +401,11 @@ impl StepState {
         self.kept.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that something was handed out without asking its server.
+    pub(crate) fn served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
     /// Notes that the step got an answer.
     pub(crate) fn took(&self, fetched: &Fetched) {
         let mut all = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -422,6 +430,11 @@ impl StepRecorder {
         serve::start(listener, Arc::clone(&self.state))?;
         self.state.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(stopper);
         Ok(())
+    }
+
+    /// Whether the step got something that was kept, without a question to its server.
+    pub fn has_served(&self) -> bool {
+        self.state.served.load(Ordering::Relaxed)
     }
 
     /// Ends after the step has: what is still on its way is recorded first, since the step may have

@@ -188,7 +188,10 @@ fn asks_nothing_else(text: &str) -> bool {
 fn is_set(tool: Tool, env: &[(String, String)]) -> bool {
     let (own, prefix): (&[&str], &str) = match tool {
         Tool::Apt => (&["apt_config"], "apt_"),
-        Tool::Pip => (&["pip_proxy", "pip_cert", "pip_config_file"], "pip_"),
+        Tool::Pip => (
+            &["pip_proxy", "pip_cert", "pip_config_file", "requests_ca_bundle", "curl_ca_bundle"],
+            "pip_",
+        ),
         Tool::Npm => (
             &[
                 "npm_config_proxy",
@@ -285,6 +288,14 @@ fn file_says_own_mind(execution: &Execution<'_>, path: &str) -> bool {
     }
 }
 
+/// Whether what a step has written says that a download is not what an index promised: a mirror may
+/// have replaced a file in its place.
+pub(super) fn tells_of_digests(output: &str) -> bool {
+    let output = output.to_ascii_lowercase();
+    let signs = ["hash sum mismatch", "do not match the hashes", "eintegrity", "hash mismatch"];
+    signs.iter().any(|sign| output.contains(sign))
+}
+
 /// The variables that lead tools to the proxy.
 pub(super) fn variables(tools: &[Tool], no_proxy: Option<&str>) -> Vec<(String, String)> {
     let address = address();
@@ -297,6 +308,8 @@ pub(super) fn variables(tools: &[Tool], no_proxy: Option<&str>) -> Vec<(String, 
             Tool::Pip => {
                 set("PIP_PROXY", &address);
                 set("PIP_CERT", CERTIFICATES);
+                // Within pip, what the environment says to requests counts more.
+                set("REQUESTS_CA_BUNDLE", CERTIFICATES);
             }
             Tool::Npm => {
                 set("npm_config_proxy", &address);

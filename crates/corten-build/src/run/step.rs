@@ -96,7 +96,7 @@ fn attempt(
         execution.tools.reporter.report(Event::StepOutput { step: number, stream, bytes });
     });
     let told = recorder.as_ref().map(|recorder| recorder.finish(execution.cancelled));
-    *trouble = trouble_of(&step, &outcome, execution);
+    *trouble = trouble_of(&step, &outcome, &tail, execution);
     let outcome = outcome?;
     if let Some(told) = &told
         && told.refusals.iter().any(Refusal::is_fatal)
@@ -142,12 +142,19 @@ fn attempt(
 fn trouble_of(
     step: &RunStep,
     outcome: &Result<RunOutcome, ExecError>,
+    tail: &Tail,
     execution: &Execution<'_>,
 ) -> Option<String> {
     let downloads = step.downloads.as_ref()?;
     let told = downloads.recorder.finish(execution.cancelled);
     match outcome {
         Err(error) => Some(error.to_string()),
+        Ok(_)
+            if downloads.recorder.has_served()
+                && downloads::tells_of_digests(&tail.lines().join("\n")) =>
+        {
+            Some("a digest was not what the tool expected".to_owned())
+        }
         Ok(_) => told.failures.into_iter().next(),
     }
 }

@@ -136,3 +136,24 @@ fn the_own_machine_is_not_asked() {
     assert_eq!(world.site.asked(), 0);
     assert!(!step.finish().failures.is_empty());
 }
+
+#[test]
+fn a_silent_server_is_believed_where_the_address_names_the_content() {
+    let digest = "e5".repeat(30);
+    for (agent, path, expected) in [
+        ("pip/24", format!("/packages/e5/3e/{digest}/idna-3.7-py3-none-any.whl"), 1),
+        ("pip/24", "/packages/idna-3.7-py3-none-any.whl".to_owned(), 0),
+        ("Debian APT-HTTP/1.3 (2.6.1)", "/debian/pool/main/z/zlib1g_1.2_amd64.deb".to_owned(), 1),
+        ("Debian APT-HTTP/1.3 (2.6.1)", "/debian/zlib1g_1.2_amd64.deb".to_owned(), 0),
+        ("npm/10", "/left-pad/-/left-pad-1.3.0.tgz".to_owned(), 1),
+        ("npm/10", "/left-pad-1.3.0.tgz".to_owned(), 0),
+    ] {
+        let world = World::new();
+        world.site.put(&path, 200, "", "package");
+        let request = world.get(&path).replace("pip/24", agent);
+        for _ in 0..2 {
+            assert_eq!(body(&world.once(&request)), "package", "{path}");
+        }
+        assert_eq!((world.kept(), world.site.asked() == 1), (expected, expected == 1), "{path}");
+    }
+}

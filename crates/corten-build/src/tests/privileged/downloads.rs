@@ -146,7 +146,10 @@ fn only_the_tools_of_a_step_are_led_and_only_where_nobody_objects() {
     let same = |_: &mut BuildOptions| ();
     let owned = |env: &str, mounts: &str| Some((env.to_owned(), mounts.to_owned()));
     let (bundle, apt) = ("/dev/corten/downloads.crt", "/dev/corten/apt.conf");
-    assert_eq!(names("RUN pip install x", &same), owned("PIP_CERT PIP_PROXY", bundle));
+    assert_eq!(
+        names("RUN pip install x", &same),
+        owned("PIP_CERT PIP_PROXY REQUESTS_CA_BUNDLE", bundle)
+    );
     assert_eq!(names("RUN apt-get update", &same), owned("", &format!("{bundle} {apt}")));
     assert_eq!(names("RUN make", &same), None);
     assert_eq!(names("ENV PIP_PROXY=http://p\nRUN pip install x", &same), None);
