@@ -124,7 +124,7 @@ impl Tail {
         NO_NETWORK.iter().any(|sign| text.contains(sign))
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.bytes);
         let lines: Vec<&str> = text.lines().map(last_rewrite).collect();
         let lines = lines.iter().map(|line| line.trim_end().to_owned());

@@ -17,6 +17,7 @@ use crate::graph::{CopyOp, Graph, Input, Op, Stage, Step, WorkdirOp};
 use crate::options::BuildOptions;
 use crate::recording::Session;
 use crate::run;
+use crate::run::downloads::DownloadCache;
 use crate::solve::{StageOutput, Tools};
 
 /// How overlayfs marks an opaque directory.
@@ -42,6 +43,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) cancelled: &'a Arc<AtomicBool>,
     /// Set when what is fetched is recorded.
     pub(crate) session: Option<&'a Session<'a>>,
+    /// Set when downloads are kept for other builds.
+    pub(crate) downloads: Option<&'a DownloadCache<'a>>,
 }
 
 /// What a step made.

@@ -69,7 +69,7 @@ pub use options::{
 pub use plan::plan as plan_dockerfile;
 pub use provenance::{PREDICATE_TYPE as PROVENANCE_TYPE, ProvenanceMode};
 pub use run::{
-    ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
+    Downloads, ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,
     StepMountKind, StepTuning, Terminal,
 };
 pub use solve::{Target, Tools, solve, solve_targets};

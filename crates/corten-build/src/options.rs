@@ -85,6 +85,9 @@ pub struct RunOptions {
     /// of package managers go, times in byte code follow their sources, a machine id is made from the
     /// step.
     pub normalise: bool,
+    /// Keeps what package managers download for other builds; for that the certificates must be
+    /// those with which [`Remotes::downloads`] checks servers.
+    pub auto_cache: bool,
     /// Names that steps find in `/etc/hosts`; they are part of the keys.
     pub hosts: Vec<(String, IpAddr)>,
     pub tuning: StepTuning,
@@ -284,6 +287,7 @@ impl RunOptions {
             cpu_millis: None,
             pids: None,
             normalise: true,
+            auto_cache: false,
             hosts: Vec::new(),
             tuning: StepTuning::default(),
             devices: Arc::default(),

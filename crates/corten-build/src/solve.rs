@@ -39,6 +39,7 @@ use crate::recording::{
     self, Materials, Recording, Session, SourceMaterial, bases, check_bases, check_steps,
 };
 use crate::remote::{Fetching, fetch_all};
+use crate::run::downloads::DownloadCache;
 use crate::traits::Executor;
 
 mod beyond;
@@ -137,6 +138,7 @@ pub fn solve_targets(
     let sources: Vec<SourceMaterial> =
         fetched.values().filter_map(|fetched| fetched.material.as_deref().cloned()).collect();
     let session = Session::begin(options, tools.store)?;
+    let downloads = DownloadCache::new(options, tools.store, tools.reporter);
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
     let defined = define(graph, &contexts, tools.reporter);
     // What was hashed is worth keeping even if something is missing.
@@ -144,7 +146,8 @@ pub fn solve_targets(
     let definitions = defined.map_err(|diagnostics| {
         BuildError::from(Diagnosed::new(diagnostics, Arc::clone(&graph.source)))
     })?;
-    let solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
+    let mut solver = Solver::new(graph, options, tools, &contexts, &definitions, session.as_ref());
+    solver.downloads = downloads.as_ref();
     let outputs: Result<Vec<Arc<StageOutput>>, Stopped> = std::thread::scope(|scope| {
         let outputs = solver.targets(scope);
         if outputs.is_err() {
@@ -218,6 +221,7 @@ struct Solver<'a> {
     contexts: &'a Contexts,
     definitions: &'a Definitions,
     session: Option<&'a Session<'a>>,
+    downloads: Option<&'a DownloadCache<'a>>,
     slots: Vec<(Mutex<Slot>, Condvar)>,
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
@@ -246,6 +250,7 @@ impl<'a> Solver<'a> {
             contexts,
             definitions,
             session,
+            downloads: None,
             slots,
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
@@ -444,6 +449,7 @@ impl<'a> Solver<'a> {
             selections,
             cancelled: &self.cancelled,
             session: self.session,
+            downloads: self.downloads,
         };
         let made = execution.run().map_err(|error| error.classify(self.tools.store))?;
         if let (Some(session), Some(fetched)) = (self.session, &made.fetched) {

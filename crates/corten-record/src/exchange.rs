@@ -13,6 +13,7 @@ use crate::address::recorded_url;
 use crate::classify::classify;
 use crate::entry::{Artifact, Class, Fetched, RequestKey};
 use crate::http::{Framing, Request, has_token, range, write_head};
+use crate::keep;
 use crate::recorder::{Asking, Lookup, Refusal, StepState};
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
 
@@ -40,7 +41,7 @@ const HEADER_BYTES_MAX: usize = 4096;
 
 /// Headers that are about a connection and not about what is sent, and those by which a part of an
 /// answer, an encoded one or none would come: what is recorded is whole and as it is.
-const OWN: [&str; 17] = [
+pub(crate) const OWN: [&str; 17] = [
     "accept-encoding",
     "connection",
     "content-length",
@@ -79,6 +80,9 @@ pub(crate) fn answer(
     state: &Arc<StepState>,
 ) -> io::Result<After> {
     let _active = state.begin();
+    if state.shared.is_cache {
+        return keep::answer(asked, out, state);
+    }
     let request = asked.request;
     let url = recorded_url(&asked.url);
     let key = RequestKey {
@@ -98,7 +102,12 @@ pub(crate) fn answer(
 }
 
 /// Answers with a sentence.
-fn told(request: &Request, out: &mut dyn Write, status: u16, text: &str) -> io::Result<After> {
+pub(crate) fn told(
+    request: &Request,
+    out: &mut dyn Write,
+    status: u16,
+    text: &str,
+) -> io::Result<After> {
     plain_text(out, status, text, request.keep_alive)?;
     Ok(if request.keep_alive { After::KeepAlive } else { After::Close })
 }
@@ -180,7 +189,7 @@ fn known(
     Ok(after)
 }
 
-fn send(mut file: File, first: u64, count: u64, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn send(mut file: File, first: u64, count: u64, out: &mut dyn Write) -> io::Result<()> {
     file.seek(SeekFrom::Start(first))?;
     let sent = io::copy(&mut file.take(count), out)?;
     if sent == count { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
@@ -280,24 +289,8 @@ impl Answer<'_> {
             self.key.accept = None;
         }
         let has_body = self.request.method != "HEAD" && !matches!(status, 204 | 304);
-        let length = header(&response.headers, "content-length").and_then(|text| text.parse().ok());
-        let framing = match (has_body, length) {
-            (_, Some(length)) => Framing::Length(length),
-            (false, None) => Framing::Length(0),
-            (true, None) if self.request.understands_chunks => Framing::Chunks,
-            (true, None) => Framing::Close,
-        };
-        let headers = response.headers.iter().filter(|(name, _)| is_of_the_answer(name));
-        let mut client = Client {
-            out,
-            status,
-            headers: headers.cloned().collect(),
-            framing,
-            keep_alive: self.request.keep_alive,
-            held: Vec::new(),
-            begun: false,
-            gone: false,
-        };
+        let length = length(&response);
+        let mut client = Client::new(self.request, &response, has_body, out);
         let (sha256, size_bytes) = if has_body {
             match self.store(response.body, length, &mut client) {
                 Ok(stored) => stored,
@@ -374,8 +367,13 @@ impl Answer<'_> {
     }
 }
 
-fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+pub(crate) fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// How long the body is, if the server says so.
+pub(crate) fn length(response: &UpstreamResponse) -> Option<u64> {
+    header(&response.headers, "content-length").and_then(|text| text.parse().ok())
 }
 
 /// Whether an answer is worth keeping: what is there, what is elsewhere, what is not there. A
@@ -390,7 +388,7 @@ fn varies_with_form(response: &UpstreamResponse) -> bool {
 }
 
 /// Headers that a client gets; those of the connection are made here.
-fn is_of_the_answer(name: &str) -> bool {
+pub(crate) fn is_of_the_answer(name: &str) -> bool {
     !OWN.contains(&name) && name != "alt-svc" && name != "trailer"
 }
 
@@ -419,7 +417,7 @@ fn recorded_location(value: &str) -> String {
 }
 
 /// Who gets an answer, a little behind what is known of it.
-struct Client<'a> {
+pub(crate) struct Client<'a> {
     out: &'a mut dyn Write,
     status: u16,
     headers: Vec<(String, String)>,
@@ -431,7 +429,38 @@ struct Client<'a> {
     gone: bool,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    /// Prepares to pass an answer on, whose head says how long its body is.
+    pub(crate) fn new(
+        request: &Request,
+        response: &UpstreamResponse,
+        has_body: bool,
+        out: &'a mut dyn Write,
+    ) -> Self {
+        let length = length(response);
+        let framing = match (has_body, length) {
+            (_, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::Length(0),
+            (true, None) if request.understands_chunks => Framing::Chunks,
+            (true, None) => Framing::Close,
+        };
+        let headers = response.headers.iter().filter(|(name, _)| is_of_the_answer(name));
+        Self {
+            out,
+            status: response.status,
+            headers: headers.cloned().collect(),
+            framing,
+            keep_alive: request.keep_alive,
+            held: Vec::new(),
+            begun: false,
+            gone: false,
+        }
+    }
+
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         // The end gives no bytes, and must not let go of the last ones.
         if !bytes.is_empty() && self.held.len() + bytes.len() > HELD_BYTES {
@@ -465,7 +494,7 @@ impl Client<'_> {
         self.out.flush()
     }
 
-    fn finish(mut self) -> io::Result<After> {
+    pub(crate) fn finish(mut self) -> io::Result<After> {
         self.release();
         if self.gone {
             return Ok(After::Close);
@@ -479,7 +508,7 @@ impl Client<'_> {
     }
 
     /// Ends an answer that must not be had whole: with a refusal, or by breaking off.
-    fn abandon(self, request: &Request, status: u16, text: &str) -> io::Result<After> {
+    pub(crate) fn abandon(self, request: &Request, status: u16, text: &str) -> io::Result<After> {
         if self.begun || self.gone {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
         }
@@ -488,10 +517,10 @@ impl Client<'_> {
 }
 
 /// Reads from a server and shows the client what it read before.
-struct Tee<'t, 'c> {
-    body: Box<dyn Read + Send>,
-    client: &'t mut Client<'c>,
-    state: &'t StepState,
+pub(crate) struct Tee<'t, 'c> {
+    pub(crate) body: Box<dyn Read + Send>,
+    pub(crate) client: &'t mut Client<'c>,
+    pub(crate) state: &'t StepState,
 }
 
 impl Read for Tee<'_, '_> {

@@ -1,4 +1,5 @@
-//! Records what the steps of a build fetch, compares it with a lock, and replays it.
+//! Records what the steps of a build fetch, compares it with a lock, and replays it; or keeps what
+//! package managers download.
 //!
 //! ```text
 //!  step, in a network of its own with loopback alone
@@ -12,7 +13,10 @@
 //! A [`Recorder`] is for one build; a [`StepRecorder`] is what one step speaks to. What was fetched
 //! comes out as a list of [`Fetched`], which a lock file, a cached step and provenance are made of.
 //!
-//! Invariants:
+//! With [`Policy::Cache`] nothing is recorded: packages are kept for other builds, everything else
+//! is passed on; see `keep`.
+//!
+//! Invariants of a recorded build:
 //! - One address has one content during a build: who asks again gets what the first one got.
 //! - Nothing secret is recorded: no credentials of an address, no `Authorization`, no cookies, no
 //!   signatures in queries. They reach the server they are meant for and nothing else.
@@ -30,6 +34,7 @@ mod classify;
 mod entry;
 mod exchange;
 mod http;
+mod keep;
 mod recorder;
 mod serve;
 mod upstream;

@@ -12,6 +12,7 @@ use corten_store::{Lease, Store, StoreError};
 use crate::address::is_redacted;
 use crate::authority::{Authority, AuthorityError};
 use crate::entry::{Fetched, RequestKey};
+use crate::keep;
 use crate::serve;
 use crate::upstream::Upstream;
 
@@ -31,6 +32,9 @@ pub enum Policy {
     Locked(Vec<Fetched>),
     /// What this list has and the store holds. Nothing leaves the machine.
     Offline(Vec<Fetched>),
+    /// Everything, and nothing is recorded: packages are kept for the next build, and what was kept
+    /// is not fetched again.
+    Cache,
 }
 
 /// Why a recorder cannot be made or used.
@@ -95,6 +99,8 @@ pub(crate) struct Shared {
     locked: Option<BTreeMap<RequestKey, Fetched>>,
     is_offline: bool,
     replays_indices: bool,
+    /// Whether answers are kept for other builds and not recorded for this one.
+    pub(crate) is_cache: bool,
     known: Mutex<Known>,
     changed: Condvar,
 }
@@ -237,8 +243,9 @@ impl Recorder {
         policy: Policy,
     ) -> Result<Self, RecordError> {
         let lease = store.lease()?;
+        let is_cache = matches!(policy, Policy::Cache);
         let (locked, is_offline) = match policy {
-            Policy::Record => (None, false),
+            Policy::Record | Policy::Cache => (None, false),
             Policy::Locked(entries) => (Some(entries), false),
             Policy::Offline(entries) => (Some(entries), true),
         };
@@ -271,6 +278,7 @@ impl Recorder {
                 locked: locked.map(by_key),
                 is_offline,
                 replays_indices,
+                is_cache,
                 known: Mutex::new(known),
                 changed: Condvar::new(),
             }),
@@ -328,6 +336,8 @@ impl Recorder {
                 active: Mutex::new(0),
                 idle: Condvar::new(),
                 stopped: AtomicBool::new(false),
+                kept: AtomicBool::new(false),
+                served: AtomicBool::new(false),
                 listeners: Mutex::new(Vec::new()),
             }),
         }
@@ -353,6 +363,10 @@ pub(crate) struct StepState {
     active: Mutex<u32>,
     idle: Condvar,
     stopped: AtomicBool,
+    /// Whether something was kept for other builds.
+    kept: AtomicBool,
+    /// Whether something was handed out without asking its server.
+    served: AtomicBool,
     listeners: Mutex<Vec<TcpListener>>,
 }
 
@@ -382,6 +396,16 @@ impl StepState {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// Notes that something was kept for other builds.
+    pub(crate) fn kept(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that something was handed out without asking its server.
+    pub(crate) fn served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
     /// Notes that the step got an answer.
     pub(crate) fn took(&self, fetched: &Fetched) {
         let mut all = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -408,6 +432,11 @@ impl StepRecorder {
         Ok(())
     }
 
+    /// Whether the step got something that was kept, without a question to its server.
+    pub fn has_served(&self) -> bool {
+        self.state.served.load(Ordering::Relaxed)
+    }
+
     /// Ends after the step has: what is still on its way is recorded first, since the step may have
     /// seen a part of it. `is_cancelled` gives up on that.
     pub fn finish(&self, is_cancelled: &AtomicBool) -> Told {
@@ -416,13 +445,21 @@ impl StepRecorder {
             serve::stop(&listener);
         }
         drop(listeners);
+        if self.state.shared.is_cache {
+            // What the step did not wait for is of no use to it.
+            self.state.stopped.store(true, Ordering::Relaxed);
+        }
         let mut active = self.state.active.lock().unwrap_or_else(PoisonError::into_inner);
-        while *active > 0 && !is_cancelled.load(Ordering::Relaxed) {
+        while *active > 0 && !self.state.is_stopped() && !is_cancelled.load(Ordering::Relaxed) {
             let waited = self.state.idle.wait_timeout(active, WAIT);
             active = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(active);
         self.state.stopped.store(true, Ordering::Relaxed);
+        if self.state.kept.load(Ordering::Relaxed) {
+            // What cannot be removed now is found again by the next build.
+            drop(self.state.shared.store.trim_downloads(keep::TOTAL_BYTES_MAX));
+        }
         let told = self.state.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = told.clone();
         let fetched = self.state.fetched.lock().unwrap_or_else(PoisonError::into_inner);

@@ -223,6 +223,8 @@ fn lines(fetched: &[Fetched]) -> Vec<String> {
     fetched.iter().map(line).collect()
 }
 
+mod keep;
+
 #[test]
 fn what_is_fetched_is_recorded_and_is_the_same_for_who_asks_again() {
     let world = World::new();

@@ -1,6 +1,7 @@
 //! How the real servers are reached: with the proxies and certificates of this machine.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,10 @@ use std::time::Duration;
 use corten_sys::error::IoError;
 use corten_sys::file;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::address::{Origin, split};
 
 /// A connection that is not there after this time will not be there later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -68,6 +73,9 @@ pub struct UpstreamOptions {
     pub https_proxy: Option<String>,
     /// Hosts that are reached without a proxy, separated by commas.
     pub no_proxy: Option<String>,
+    /// Refuses servers on this machine's own loopback addresses, which the programs that are asked
+    /// for could not reach themselves.
+    pub refuses_loopback: bool,
 }
 
 impl std::fmt::Debug for UpstreamOptions {
@@ -96,6 +104,7 @@ pub enum UpstreamOptionsError {
 pub struct HttpUpstream {
     http: ureq::Agent,
     https: ureq::Agent,
+    refuses_loopback: bool,
 }
 
 impl HttpUpstream {
@@ -113,6 +122,7 @@ impl HttpUpstream {
             };
             let proxy = proxy.map(|proxy| parse_proxy(proxy, options.no_proxy.as_deref()));
             let proxy = proxy.transpose().map_err(failed)?;
+            let allowed = proxy.as_ref().map(|proxy| proxy.host().to_owned());
             let config = ureq::Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
@@ -128,11 +138,16 @@ impl HttpUpstream {
                 .accept("")
                 .accept_encoding("")
                 .build();
-            Ok::<_, UpstreamOptionsError>(ureq::Agent::new_with_config(config))
+            if !options.refuses_loopback {
+                return Ok::<_, UpstreamOptionsError>(ureq::Agent::new_with_config(config));
+            }
+            let resolver = Outward { allowed, inner: DefaultResolver::default() };
+            Ok(ureq::Agent::with_parts(config, DefaultConnector::default(), resolver))
         };
         Ok(Self {
             http: agent(options.http_proxy.as_ref(), "http")?,
             https: agent(options.https_proxy.as_ref(), "https")?,
+            refuses_loopback: options.refuses_loopback,
         })
     }
 }
@@ -167,10 +182,56 @@ fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, ureq::
     builder.build()
 }
 
+/// Why a server of this machine is not asked.
+const OWN_MACHINE: &str = "servers on the loopback addresses of the host are not asked";
+
+/// Whether a server is named as one of this machine.
+fn is_local(origin: &Origin) -> bool {
+    let name = origin.name().trim_end_matches('.');
+    name == "localhost"
+        || name.ends_with(".localhost")
+        // Numbers in the forms of `inet_aton` are left to who resolves them.
+        || name.parse::<IpAddr>().is_ok_and(is_loopback)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// Looks names up, and gives no address of this machine's loopback but for the proxy's.
+#[derive(Debug)]
+struct Outward {
+    allowed: Option<String>,
+    inner: DefaultResolver,
+}
+
+impl Resolver for Outward {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.inner.resolve(uri, config, timeout)?;
+        if self.allowed.is_some() && uri.host() == self.allowed.as_deref() {
+            return Ok(found);
+        }
+        if found.iter().any(|address| is_loopback(address.ip())) {
+            return Err(ureq::Error::HostNotFound);
+        }
+        Ok(found)
+    }
+}
+
 impl Upstream for HttpUpstream {
     fn send(&self, request: &UpstreamRequest<'_>) -> Result<UpstreamResponse, UpstreamError> {
         let agent = if request.url.starts_with("https://") { &self.https } else { &self.http };
         let failed = |message: String| UpstreamError { message };
+        // A proxy would look the name up itself, so the name is looked at as well.
+        if self.refuses_loopback && split(request.url).is_none_or(|(origin, _)| is_local(&origin)) {
+            return Err(failed(OWN_MACHINE.to_owned()));
+        }
         let mut asked = ureq::http::Request::builder().method(request.method).uri(request.url);
         for (name, value) in request.headers {
             asked = asked.header(name, value);

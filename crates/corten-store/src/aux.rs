@@ -25,10 +25,7 @@ impl Store {
             let Some(mut bytes) = file::read_optional(&path, AUX_BYTES_MAX)? else {
                 return Ok(None);
             };
-            let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
-                return Ok(None);
-            };
-            if header != self::header(body) {
+            if body(&bytes).is_none() {
                 return Ok(None);
             }
             bytes.drain(..HEADER_BYTES);
@@ -48,6 +45,12 @@ impl Store {
             Ok(inner.fs().rename(&temporary, &path)?)
         })
     }
+}
+
+/// Returns what a file has after its digest; `None` if it is damaged.
+pub(crate) fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (header, body) = bytes.split_at_checked(HEADER_BYTES)?;
+    (header == self::header(body)).then_some(body)
 }
 
 fn header(body: &[u8]) -> Vec<u8> {

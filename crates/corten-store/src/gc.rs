@@ -14,6 +14,7 @@ use corten_oci::digest::{DiffId, Digest, ImageId};
 use corten_sys::file;
 use corten_sys::lock::FileLock;
 
+use crate::downloads;
 use crate::error::StoreError;
 use crate::layer::LayerId;
 use crate::lease::{self, Pin};
@@ -75,7 +76,8 @@ impl Store {
                 let _lock = inner.lock_exclusive()?;
                 let pins = clear_leases(inner, &mut bin, &mut report)?;
                 let mut live = Live::mark(inner, policy, &pins, &mut report)?;
-                live.mark_steps(inner, policy, &mut report)?;
+                let budget = live.mark_steps(inner, policy, &mut report)?;
+                live.mark_downloads(inner, policy, budget, &mut report)?;
                 live.sweep(inner, &mut bin, &mut report)?;
                 sweep_caches(inner, policy, &mut report)?;
             }
@@ -279,13 +281,14 @@ impl Live {
         Ok(kept)
     }
 
-    /// Decides on the cached steps, the most recently used first.
+    /// Decides on the cached steps, the most recently used first; returns what is left of the limit
+    /// on bytes.
     fn mark_steps(
         &mut self,
         inner: &Inner,
         policy: &GcPolicy,
         report: &mut GcReport,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let mut candidates: BTreeMap<(i64, PathBuf), (Option<DiffId>, Vec<Digest>)> =
             BTreeMap::new();
         for path in step_paths(inner)? {
@@ -315,6 +318,25 @@ impl Live {
                 self.blobs.extend(blobs);
             } else {
                 report.steps += u64::from(inner.remove_record(path)?);
+            }
+        }
+        Ok(budget)
+    }
+
+    /// Decides on downloads, with what steps have left of the limit on bytes.
+    fn mark_downloads(
+        &mut self,
+        inner: &Inner,
+        policy: &GcPolicy,
+        mut budget: Option<u64>,
+        report: &mut GcReport,
+    ) -> Result<(), StoreError> {
+        for entry in downloads::entries(inner)? {
+            let is_wanted = entry.is_wanted(policy, inner.now());
+            if is_wanted && within(&mut budget, entry.download.size_bytes) {
+                self.blobs.insert(entry.download.digest);
+            } else {
+                report.caches += u64::from(inner.remove_record(&entry.path)?);
             }
         }
         Ok(())
@@ -369,6 +391,10 @@ fn sweep_caches(inner: &Inner, policy: &GcPolicy, report: &mut GcReport) -> Resu
     }
     let folder = inner.layout.folder("aux");
     for kind in file::list_dir(&folder)? {
+        // These were decided on with their contents.
+        if kind == downloads::KIND {
+            continue;
+        }
         for name in file::list_dir(&folder.join(&kind))? {
             let path = folder.join(&kind).join(name);
             let used = steps::last_used(&path)?.unwrap_or_default();

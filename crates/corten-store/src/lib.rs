@@ -19,6 +19,7 @@
 //!   refs/<escaped name>.json     a name for an image or an index
 //!   steps/ab/<key>.json          build cache: a step and the layer that it made
 //!   aux/<kind>/<key hex>         small caches; may vanish at any time
+//!   aux/downloads/<address hex>  what an address had; keeps its blob
 //!   holds/<name>.json            what outlives processes: the layers of existing containers
 //!   leases/<id>                  what a live process uses; locked while it lives
 //!   tmp/<lease>/                 work in progress of that process
@@ -68,6 +69,7 @@ mod aux;
 mod blobs;
 mod cache_mounts;
 mod containers;
+mod downloads;
 mod emit;
 mod error;
 mod fsck;
@@ -96,6 +98,7 @@ mod tests;
 pub use blobs::Expect;
 pub use cache_mounts::CacheMounts;
 pub use containers::{Container, ContainerRecord, RunningContainer};
+pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use fsck::{FsckReport, Problem, Repair};
 pub use gc::{GcPolicy, GcReport};

@@ -117,7 +117,7 @@ pub(crate) fn read_step(path: &Path) -> Result<Option<StoredStep>, StoreError> {
 }
 
 /// Notes that a record was used; collection by age asks for it.
-fn touch(inner: &Inner, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn touch(inner: &Inner, path: &Path) -> Result<(), StoreError> {
     let Some(last) = last_used(path)? else { return Ok(()) };
     let now = inner.now();
     if inner.is_read_only() || now.saturating_sub(last) < TOUCH_AFTER_SECONDS {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use corten_oci::digest::DiffId;
 use corten_sys::file;
 
+use crate::downloads::{self, Downloads};
 use crate::error::StoreError;
 use crate::gc::{blob_paths, step_paths};
 use crate::store::Store;
@@ -30,6 +31,8 @@ pub struct Usage {
     pub blobs: u64,
     /// The bytes in the blobs.
     pub blob_bytes: u64,
+    /// What was downloaded for steps and kept; its bytes are among those of the blobs.
+    pub downloads: Downloads,
 }
 
 impl Store {
@@ -54,6 +57,7 @@ impl Store {
                     usage.unused_layer_bytes += bytes;
                 }
             }
+            usage.downloads = downloads::usage(inner)?;
             usage.steps = step_paths(inner)?.len() as u64;
             for (_, path) in blob_paths(inner)? {
                 // Collection may remove one meanwhile.

@@ -96,7 +96,7 @@ impl Upstream for RecordedHttp {
 /// The same settings as for everything else that is fetched.
 fn upstream_options(settings: &Settings) -> UpstreamOptions {
     let HttpOptions { ca_bundle, http_proxy, https_proxy, no_proxy } = http_options(settings);
-    UpstreamOptions { ca_bundle, http_proxy, https_proxy, no_proxy }
+    UpstreamOptions { ca_bundle, http_proxy, https_proxy, no_proxy, refuses_loopback: false }
 }
 
 /// What a build may use to fetch.
@@ -116,11 +116,14 @@ pub(crate) fn remotes(settings: &Settings) -> Remotes {
         program: corten_sys::command::find_program("git", path.as_ref()),
         environment: variables,
     };
+    let options = UpstreamOptions { refuses_loopback: true, ..upstream_options(settings) };
+    let downloads = RecordedHttp { options, upstream: OnceLock::new() };
     let upstream = RecordedHttp { options: upstream_options(settings), upstream: OnceLock::new() };
     Remotes {
         fetcher: Some(Arc::new(http)),
         git,
         upstream: Some(Arc::new(upstream)),
+        downloads: Some(Arc::new(downloads)),
         secrets: BTreeMap::new(),
     }
 }

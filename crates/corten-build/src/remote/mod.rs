@@ -87,6 +87,9 @@ pub struct Remotes {
     /// Asks servers for steps whose requests are recorded; without one, such steps get nothing that
     /// the store does not have.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// Asks servers for package managers whose downloads are kept; it must not reach what a step
+    /// itself could not. Without one, nothing is kept.
+    pub downloads: Option<Arc<dyn Upstream>>,
     /// Secrets of the build by id; those named for a server authorize to it.
     pub secrets: BTreeMap<String, Secret>,
 }

@@ -14,7 +14,7 @@ use corten_runtime::{
 use corten_sys::error::at;
 use corten_sys::{caps, file};
 
-use super::{ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
+use super::{Downloads, ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
 use crate::traits::Executor;
 
 /// Where devices are.
@@ -107,9 +107,16 @@ impl Executor for RuntimeExecutor<'_> {
             Some(_) => Network::None,
             None => self.network(step.network, &facts),
         };
-        let plan = corten_runtime::plan(&spec(step, network)?, &facts)?;
+        // With the network of the host, the proxy would be open to every program of the machine.
+        let downloads = step.downloads.as_ref().filter(|_| network == Network::Default);
+        let mut spec = spec(step, network)?;
+        if let Some(downloads) = downloads {
+            lead(&mut spec, downloads);
+        }
+        let plan = corten_runtime::plan(&spec, &facts)?;
         self.tell(&plan);
-        let serve = |listener| match &step.recorder {
+        let recorder = step.recorder.as_ref().or(downloads.map(|downloads| &downloads.recorder));
+        let serve = |listener| match recorder {
             Some(recorder) => recorder.serve(listener),
             None => Ok(()),
         };
@@ -147,6 +154,24 @@ impl Executor for RuntimeExecutor<'_> {
         // How the shell ends says nothing of the step.
         corten_runtime::run(&plan, Io::inherit())?;
         Ok(())
+    }
+}
+
+/// Leads the tools of a step to the cache of downloads.
+fn lead(spec: &mut ContainerSpec, downloads: &Downloads) {
+    spec.listen_port = Some(LISTEN_PORT);
+    for (name, value) in &downloads.env {
+        let is_same = |pair: &String| pair.split('=').next() == Some(name);
+        spec.env.retain(|pair| !is_same(pair));
+        spec.env.push(format!("{name}={value}"));
+    }
+    for added in &downloads.mounts {
+        let is_same = |known: &Mount| match known {
+            Mount::Bind(bind) => bind.target == added.target,
+            _ => false,
+        };
+        spec.mounts.retain(|known| !is_same(known));
+        spec.mounts.push(mount(added));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `RUN`: what a step is to the thing that carries it out.
 
+pub(crate) mod downloads;
 mod executor;
 mod mounts;
 pub(crate) mod normalise;
@@ -16,6 +17,7 @@ use corten_runtime::cdi::Injection;
 use corten_runtime::{Network, PlanError, Rlimit, RunError};
 use corten_sys::error::IoError;
 
+pub use downloads::Downloads;
 pub use executor::{RuntimeExecutor, Terminal};
 
 /// Where a here-document that begins with `#!` is put for the time of its step.
@@ -57,6 +59,8 @@ pub struct RunStep {
     /// Answers everything that the step asks for; then it has a network with loopback alone, and
     /// [`corten_record::LISTEN_PORT`] of it is served by this.
     pub recorder: Option<StepRecorder>,
+    /// Leads package managers to a cache of downloads, where the step has a network of its own.
+    pub downloads: Option<Downloads>,
 }
 
 /// What a step may use.

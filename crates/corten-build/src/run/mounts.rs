@@ -9,8 +9,9 @@ use corten_sys::error::{IoError, at};
 use corten_sys::file;
 use corten_sys::lock::FileLock;
 
+use super::downloads::{self, Downloads, Tool};
 use super::step::Scratch;
-use super::{SCRIPT_DIRECTORY, StepMount, StepMountKind};
+use super::{RunStep, SCRIPT_DIRECTORY, StepMount, StepMountKind};
 use crate::cache;
 use crate::copy::{self, CopyError, Copying};
 use crate::define::mount_copy;
@@ -273,6 +274,47 @@ impl Prepared {
         self.certificates = Some(CERTIFICATES.to_owned());
         self.apt_config = Some(APT_CONFIG.to_owned());
         Ok(())
+    }
+
+    /// Prepares what leads tools to the cache of downloads.
+    pub(crate) fn downloads(
+        &mut self,
+        execution: &Execution<'_>,
+        tools: &[Tool],
+        step: &RunStep,
+    ) -> Result<Option<Downloads>, StepError> {
+        let bundle = execution.options.run.ca_certificates.as_ref();
+        let (Some(cache), Some(bundle), false) = (execution.downloads, bundle, tools.is_empty())
+        else {
+            return Ok(None);
+        };
+        let is_secret = |name: &str| {
+            self.secret_variables.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        };
+        let no_proxy = step.env.iter().find(|(name, _)| name.eq_ignore_ascii_case("NO_PROXY"));
+        let env = downloads::variables(tools, no_proxy.map(|(_, hosts)| hosts.as_str()));
+        let is_proxy = |(name, _): &(String, String)| name.to_ascii_lowercase().contains("proxy");
+        if env.iter().any(|(name, _)| is_secret(name)) || self.secret_variables.iter().any(is_proxy)
+        {
+            return Ok(None);
+        }
+        let Some((recorder, certificate)) = cache.step() else { return Ok(None) };
+        let mut trusted = file::read_limited(bundle, BUNDLE_BYTES_MAX).map_err(CopyError::from)?;
+        trusted.push(b'\n');
+        trusted.extend_from_slice(certificate.as_bytes());
+        let mut mounts = Vec::new();
+        let mut bind = |target: &str, source: PathBuf| {
+            let kind = StepMountKind::Bind { source, readonly: true };
+            mounts.push(StepMount { target: PathBuf::from(target), kind });
+        };
+        let path = self.staged_file(execution, "downloads.crt", &trusted, 0o644)?;
+        bind(downloads::CERTIFICATES, super::step::absolute(&path)?);
+        if tools.contains(&Tool::Apt) {
+            let config = downloads::apt_config();
+            let path = self.staged_file(execution, "apt.conf", config.as_bytes(), 0o644)?;
+            bind(APT_CONFIG, super::step::absolute(&path)?);
+        }
+        Ok(Some(Downloads { recorder, env, mounts }))
     }
 
     fn staged_file(

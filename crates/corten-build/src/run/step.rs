@@ -14,9 +14,10 @@ use corten_store::Staging;
 use corten_sys::error::IoError;
 use corten_sys::file;
 
+use super::downloads;
 use super::mounts::{self, Prepared};
 use super::normalise::{Normal, normalise};
-use super::{ExecError, RunStep, StepLimits, StepMountKind, tidy};
+use super::{ExecError, RunOutcome, RunStep, StepLimits, StepMountKind, tidy};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
 use crate::diagnose::{StepError, Tail};
@@ -31,7 +32,7 @@ const ZIP_EPOCH: i64 = 315_532_800;
 
 /// Variables that name a file with certificates, by who reads them: OpenSSL and Go, requests, pip,
 /// curl, Node.js, git.
-const CERTIFICATE_VARIABLES: [&str; 6] = [
+pub(super) const CERTIFICATE_VARIABLES: [&str; 6] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
@@ -56,14 +57,34 @@ const RECORDER_VARIABLES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY"
 
 /// Runs a step and makes its layer.
 pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Made, StepError> {
+    let mut trouble = None;
+    let made = attempt(execution, op, &mut trouble);
+    let is_cancelled = execution.cancelled.load(std::sync::atomic::Ordering::Relaxed);
+    let (true, Some(reason)) = (made.is_err() && !is_cancelled, trouble) else { return made };
+    // The cache must never be why a build fails, so the step has its say without it.
+    execution.tools.reporter.report(Event::Notice(format!(
+        "the step is done again without the cache of downloads: {reason}"
+    )));
+    let without = Execution { downloads: None, ..*execution };
+    attempt(&without, op, &mut None)
+}
+
+/// The same, once; what went wrong with the cache of downloads is told in `trouble`.
+fn attempt(
+    execution: &Execution<'_>,
+    op: &RunOp,
+    trouble: &mut Option<String>,
+) -> Result<Made, StepError> {
     let session = recorded(execution, op)?;
     let recorder = session.map(|session| session.recorder.step());
     let staging = execution.tools.store.stage()?;
     let databases = Databases::read(execution.below.files()?.snapshot())?;
     let user = user::resolve(&databases.passwd, &databases.group, &op.user)?;
     make_cwd(execution, op, &staging)?;
-    let prepared = mounts::prepare(execution, op)?;
+    let mut prepared = mounts::prepare(execution, op)?;
     let mut step = make_step(execution, op, &staging, &user, &prepared)?;
+    let tools = downloads::tools(execution, op, &step.env, &user.home);
+    step.downloads = prepared.downloads(execution, &tools, &step)?;
     if let Some(recorder) = &recorder {
         speak_to_recorder(&mut step.env);
         step.recorder = Some(recorder.clone());
@@ -76,6 +97,7 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Made, StepErr
         execution.tools.reporter.report(Event::StepOutput { step: number, stream, bytes });
     });
     let told = recorder.as_ref().map(|recorder| recorder.finish(execution.cancelled));
+    *trouble = trouble_of(&step, &outcome, &tail, execution);
     let outcome = outcome?;
     if let Some(told) = &told
         && told.refusals.iter().any(Refusal::is_fatal)
@@ -115,6 +137,27 @@ pub(crate) fn run(execution: &Execution<'_>, op: &RunOp) -> Result<Made, StepErr
         None => execution.session.map(|_| Vec::new()),
     };
     Ok(Made { layer, fetched })
+}
+
+/// Ends the cache of downloads of a step; returns what may have made the step fail.
+fn trouble_of(
+    step: &RunStep,
+    outcome: &Result<RunOutcome, ExecError>,
+    tail: &Tail,
+    execution: &Execution<'_>,
+) -> Option<String> {
+    let downloads = step.downloads.as_ref()?;
+    let told = downloads.recorder.finish(execution.cancelled);
+    match outcome {
+        Err(error) => Some(error.to_string()),
+        Ok(_)
+            if downloads.recorder.has_served()
+                && downloads::tells_of_digests(&tail.lines().join("\n")) =>
+        {
+            Some("a digest was not what the tool expected".to_owned())
+        }
+        Ok(_) => told.failures.into_iter().next(),
+    }
 }
 
 /// The session that answers what the step asks for; `None` if nobody does, or if it cannot ask.
@@ -169,6 +212,7 @@ impl Kept {
         }
         // The build has been stopped; the shell has not.
         let mut step = RunStep { cancelled: Arc::default(), ..self.step.clone() };
+        step.downloads = None;
         if step.recorder.take().is_some() {
             // Who answered the step has ended with it, and nothing else may.
             step.network = Network::None;
@@ -238,6 +282,7 @@ fn make_step(
         tuning: options.tuning.clone(),
         cancelled: Arc::clone(execution.cancelled),
         recorder: None,
+        downloads: None,
     })
 }
 
@@ -267,7 +312,7 @@ fn devices(execution: &Execution<'_>, op: &RunOp) -> Result<Injection, StepError
 
 /// A path of the host that means the same in every directory: contexts and stores may be given by a
 /// relative one.
-fn absolute(path: &Path) -> Result<PathBuf, StepError> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, StepError> {
     Ok(file::absolute(path).map_err(CopyError::from)?)
 }
 

@@ -3,6 +3,7 @@
 mod blobs;
 mod cache_mounts;
 mod crash;
+mod downloads;
 mod durability;
 mod format;
 mod gc;

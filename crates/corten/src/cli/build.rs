@@ -93,6 +93,10 @@ pub(crate) struct BuildArgs {
     /// the same [default: true, or `[build] normalize`]
     #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub normalize: Option<bool>,
+    /// Whether what apt, pip, uv and npm download in RUN steps is kept in the store for other builds;
+    /// images are the same either way [default: true, or `[build] auto-cache`]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub auto_cache: Option<bool>,
     /// Use nothing but what the lock file has, and fail for anything else
     #[arg(long, conflicts_with = "plan")]
     pub locked: bool,
@@ -239,6 +243,7 @@ impl LockArgs {
             cpus: self.cpus.clone(),
             steps: self.steps.clone(),
             normalize: self.normalize,
+            auto_cache: None,
             locked: false,
             offline: false,
             lock_file: self.lock_file.clone(),

@@ -178,6 +178,10 @@ fn run_options(
     options.run.proxy = environment.proxies().into_iter().collect();
     let configured = context.settings.config.build.normalize;
     options.run.normalise = arguments.normalize.or(configured).unwrap_or(true);
+    let configured = context.settings.config.build.auto_cache;
+    // Servers are checked with the certificates of the host; other ones are for the tools alone.
+    options.run.auto_cache =
+        arguments.auto_cache.or(configured).unwrap_or(true) && arguments.ca_certs == "host";
     options.run.network = match arguments.network.as_str() {
         "default" | "bridge" => Network::Default,
         "none" => Network::None,

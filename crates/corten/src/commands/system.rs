@@ -32,6 +32,7 @@ fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
             "blobs": { "count": usage.blobs, "bytes": usage.blob_bytes },
             "cache": { "count": usage.steps, "bytes": usage.unused_layer_bytes },
             "cache_mounts": { "count": caches.count, "bytes": caches.bytes },
+            "downloads": { "count": usage.downloads.count, "bytes": usage.downloads.bytes },
         });
         context.ui.line(&format!("{document:#}"));
         return Ok(ExitCode::SUCCESS);
@@ -42,9 +43,12 @@ fn df(context: &Context, json: bool) -> Result<ExitCode, CliError> {
     line("layers of images", usage.images, usage.layer_bytes - usage.unused_layer_bytes);
     line("build cache", usage.steps, usage.unused_layer_bytes);
     line("cache mounts", caches.count, caches.bytes);
+    line("downloads", usage.downloads.count, usage.downloads.bytes);
     line("blobs", usage.blobs, usage.blob_bytes);
-    if usage.unused_layer_bytes + caches.bytes > 0 {
-        context.ui.hint("`corten system prune --all` removes the build cache and the cache mounts");
+    if usage.unused_layer_bytes + caches.bytes + usage.downloads.bytes > 0 {
+        context.ui.hint(
+            "`corten system prune --all` removes the build cache, the cache mounts and the downloads",
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -45,6 +45,8 @@ pub(crate) struct BaseTable {
 pub(crate) struct BuildTable {
     /// Whether files of `RUN` steps that differ from run to run are made the same.
     pub normalize: Option<bool>,
+    /// Whether what package managers download is kept for other builds.
+    pub auto_cache: Option<bool>,
 }
 
 /// `[run]`: defaults for containers.
@@ -149,6 +151,7 @@ impl Config {
             self.base.allow_expired_index.or(file.base.allow_expired_index);
         self.build.normalize = self.build.normalize.or(file.build.normalize);
         self.cdi.spec_dirs = self.cdi.spec_dirs.take().or(file.cdi.spec_dirs);
+        self.build.auto_cache = self.build.auto_cache.or(file.build.auto_cache);
         self.run.required_env.extend(file.run.required_env);
         self.files.push(path.to_owned());
     }

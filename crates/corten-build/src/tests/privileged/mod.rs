@@ -1,5 +1,6 @@
 mod cache;
 mod concurrent;
+mod downloads;
 mod failures;
 mod hardship;
 mod imports;
