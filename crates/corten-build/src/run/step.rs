@@ -122,7 +122,8 @@ fn attempt(
             kept,
         });
     }
-    let targets: Vec<&Path> = step.mounts.iter().map(|mount| mount.target.as_path()).collect();
+    let targets = step.mounts.iter().map(|mount| mount.target.as_path());
+    let targets: Vec<&Path> = targets.chain(step.devices.targets()).collect();
     tidy::tidy(staging.tree(), execution.below.files()?, &targets)?;
     drop(prepared);
     if op.normalise {

@@ -69,6 +69,15 @@ impl Injection {
         *self == Self::default()
     }
 
+    /// Where things are mounted in the container.
+    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+        let mounts = self.mounts.iter().map(|mount| match mount {
+            Mount::Bind(bind) => bind.target.as_path(),
+            Mount::Tmpfs(tmpfs) => tmpfs.target.as_path(),
+        });
+        mounts.chain(self.nodes.iter().map(|(_, node)| node.path.as_path()))
+    }
+
     /// Looks at the nodes of the host: each must be there and be what its description says. Adds
     /// warnings about what a mount of a node cannot change.
     pub fn check(&mut self) -> Result<(), CdiError> {

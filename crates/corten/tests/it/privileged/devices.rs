@@ -40,7 +40,7 @@ fn check(context: &TestContext) {
 
     context.write(
         "Dockerfile",
-        format!("FROM base\nRUN --device=test.dev/thing=one,required --device=none.dev/x {USE}\n"),
+        format!("FROM base\nRUN --device=test.dev/thing=one,required --device=none.dev/x {USE}\nRUN ! ls /opt\n"),
     );
     let build = ["build", "--network=none", "--progress=plain", "."];
     let refused = context.run(&build).code(2);
