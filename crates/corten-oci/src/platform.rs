@@ -17,6 +17,9 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// The longest part of a name; real ones have ten letters at most.
+const PART_BYTES_MAX: usize = 32;
+
 /// Text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a platform: expected `os/architecture` or `os/architecture/variant`")]
@@ -75,7 +78,10 @@ impl FromStr for Platform {
         let error = || PlatformError { text: text.chars().take(100).collect() };
         let valid = |part: &&str| {
             let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-            !part.is_empty() && part.bytes().all(good)
+            // Directories are named by it, and tables show it.
+            (1..=PART_BYTES_MAX).contains(&part.len())
+                && part.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && part.bytes().all(good)
         };
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(valid) {
@@ -124,7 +130,10 @@ mod tests {
 
     #[test]
     fn what_is_not_a_platform_is_refused() {
-        for text in ["", "linux", "/", "linux/", "linux/amd64/v1/x", "linux/am d64"] {
+        let long = format!("linux/{}", "a".repeat(33));
+        let paths = ["linux/..", "../x", "linux/../x", "linux/./x", "-a/b"];
+        let others = ["", "linux", "/", "linux/", "linux/amd64/v1/x", "linux/am d64", &long];
+        for text in paths.into_iter().chain(others) {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod downloads;
 mod executor;
 mod mounts;
 pub(crate) mod normalise;
+pub(crate) mod scratch;
 pub(crate) mod step;
 pub(crate) mod tidy;
 

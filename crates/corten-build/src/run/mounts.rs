@@ -10,7 +10,7 @@ use corten_sys::file;
 use corten_sys::lock::FileLock;
 
 use super::downloads::{self, Downloads, Tool};
-use super::step::Scratch;
+use super::scratch::Scratch;
 use super::{RunStep, SCRIPT_DIRECTORY, StepMount, StepMountKind};
 use crate::cache;
 use crate::copy::{self, CopyError, Copying};

@@ -11,7 +11,6 @@ use corten_runtime::Network;
 use corten_runtime::cdi::Injection;
 use corten_runtime::user::{self, User};
 use corten_store::Staging;
-use corten_sys::error::IoError;
 use corten_sys::file;
 
 use super::downloads;
@@ -40,9 +39,6 @@ pub(super) const CERTIFICATE_VARIABLES: [&str; 6] = [
     "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
 ];
-
-/// Memory that is a file system, where secrets do not reach a disk.
-const MEMORY_DIRECTORY: &str = "/dev/shm";
 
 const BASH: &str = "/bin/bash";
 
@@ -372,38 +368,6 @@ fn proxies(execution: &Execution<'_>) -> BTreeMap<String, String> {
         }
     }
     proxies
-}
-
-/// Removes a directory that was made for a step, at the end of its life.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    /// Makes a directory that only its owner may enter: in memory where there is such a file
-    /// system, else in a directory of the store.
-    pub(crate) fn in_memory(otherwise: &Path) -> Result<Self, IoError> {
-        let memory = Path::new(MEMORY_DIRECTORY);
-        let is_there = file::metadata(memory).is_ok_and(|metadata| metadata.is_dir());
-        let root = if is_there { memory } else { otherwise };
-        file::create_dirs(root, 0o700)?;
-        let path = root.join(format!("corten-{}", corten_sys::random::name()));
-        file::create_dir(&path, 0o700)?;
-        Ok(Self { path })
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed has a random name in a directory for temporary files.
-        drop(file::remove_tree(&self.path));
-    }
 }
 
 /// A path of the container as a path in a tree.

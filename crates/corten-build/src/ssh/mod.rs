@@ -22,7 +22,7 @@ use corten_sys::file;
 
 pub(crate) use serve::{Access, Served};
 
-use crate::run::step::Scratch;
+use crate::run::scratch::Scratch;
 use keys::Keys;
 
 /// The largest key file: what BuildKit reads of one.

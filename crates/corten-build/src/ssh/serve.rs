@@ -13,7 +13,7 @@ use corten_sys::file;
 
 use super::keys::{FAILURE, LIST, SIGN};
 use super::{Kind, SshAgent};
-use crate::run::step::Scratch;
+use crate::run::scratch::Scratch;
 
 /// The name of the socket in its directory.
 const NAME: &str = "agent";

@@ -44,6 +44,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     let mut outputs = outputs::request(arguments, &options, &client)?;
     attest::check(context, arguments, &options, &outputs);
     let caches = Caches::of(arguments, &options)?;
+    caches.check(&outputs)?;
     let progress = progress_of(context, arguments, &options);
     let store = context.store()?;
     corten_build::settle_epoch(&mut options, &store, &progress)

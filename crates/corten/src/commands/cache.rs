@@ -3,9 +3,10 @@
 use corten_build::cache::{
     self, CacheFrom, CacheSpecError, CacheTo, ExportPlace, Exported, ImportPlace, Imports, Mode,
 };
-use corten_build::output::Annotation;
+use corten_build::output::{Annotation, Output, Request};
 use corten_build::{BuildOptions, Target, Tools};
 use corten_diag::Event;
+use corten_oci::reference::Reference;
 use corten_registry::Client;
 
 use super::Context;
@@ -47,6 +48,31 @@ impl Caches {
             caches.to.push(CacheTo::inline());
         }
         Ok(caches)
+    }
+
+    /// Refuses a cache that would take the place of the image under its own name.
+    pub(super) fn check(&self, outputs: &Request) -> Result<(), CliError> {
+        let place = |name: &Reference| {
+            let tag = name.tag().unwrap_or("latest").to_owned();
+            (name.registry().to_owned(), name.repository().to_owned(), tag)
+        };
+        let pushed = outputs.outputs.iter().filter_map(|output| match output {
+            Output::Image(image) if image.push.is_some() => Some(&image.names),
+            _ => None,
+        });
+        let names: Vec<_> =
+            pushed.flat_map(|own| own.iter().chain(&outputs.names)).map(place).collect();
+        for to in &self.to {
+            let ExportPlace::Registry { reference, .. } = &to.place else { continue };
+            if names.contains(&place(reference)) {
+                let name = reference.familiar();
+                let message = format!("the cache `{name}` would replace the image of that name");
+                let hint = "give the cache a tag of its own, such as `cache`, or keep it in the \
+                            image with `--cache-to type=inline`";
+                return Err(CliError::new(message).hint(hint.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     fn trust_all(&mut self) {

@@ -191,6 +191,14 @@ fn destinations_that_cannot_be_are_told_before_the_build() {
             hint: name it with `--tag REGISTRY/NAME[:TAG]`, or `name=…` in the output
         "#]],
     );
+    let cache = "--cache-to=type=registry,ref=127.0.0.1:1/a:latest";
+    context.check(&["build", "--push", "-t", "127.0.0.1:1/a", cache, "app"], &expect![[r#"
+        exit: 2
+        --- stdout
+        --- stderr
+        error: the cache `127.0.0.1:1/a:latest` would replace the image of that name
+        hint: give the cache a tag of its own, such as `cache`, or keep it in the image with `--cache-to type=inline`
+    "#]]);
     assert_eq!(context.read("file"), "mine\n");
     // A directory of the caller in the place of a file is not removed.
     context.write("out/data/model/precious", "mine\n");
