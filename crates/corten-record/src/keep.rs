@@ -260,7 +260,7 @@ impl Passing<'_> {
         let mut tee = Tee { body: response.body, client: &mut client, state: self.state };
         let passed = match keeping {
             Some((address, kept)) => self.keep(&mut tee, address, &kept, length),
-            None => self.drain(&mut tee).map(|()| length.unwrap_or_default()),
+            None => drain(&mut tee).map(|()| length.unwrap_or_default()),
         };
         match passed {
             Ok(_) => client.finish(),
@@ -270,22 +270,6 @@ impl Passing<'_> {
                     self.state.failed(format!("`{url}` could not be fetched: {error}"));
                 }
                 client.abandon(request, 502, &format!("the transfer failed: {error}"))
-            }
-        }
-    }
-
-    /// Passes on to the end, as long as somebody listens.
-    fn drain(&self, tee: &mut Tee<'_, '_>) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match tee.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(_) if tee.client.is_gone() => {
-                    return Err(io::Error::from(io::ErrorKind::BrokenPipe));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
             }
         }
     }
@@ -311,7 +295,23 @@ impl Passing<'_> {
                 Err(io::Error::other(text))
             }
             Err(StoreError::Source(error)) => Err(error),
-            Err(_) => self.drain(tee).map(|()| 0),
+            Err(_) => drain(tee).map(|()| 0),
+        }
+    }
+}
+
+/// Passes on to the end, as long as somebody listens.
+fn drain(tee: &mut Tee<'_, '_>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match tee.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) if tee.client.is_gone() => {
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -351,8 +351,8 @@ fn kept(response: &UpstreamResponse, address: &str) -> Option<Kept> {
     Some(Kept { headers, fresh_until: now().saturating_add(lifetime) })
 }
 
-/// Whether an address is one of a form that means one content for ever: Debian's pool, PyPI's
-/// directories named by a digest, npm's tarballs. The tools that ask for these check a digest.
+/// Whether an address is one of a form that means one content for ever: the pool of Debian,
+/// directories of wheels named by a digest, tarballs of npm. The tools that ask for these check a digest.
 fn names_content(address: &str) -> bool {
     let is_digest = |part: &str| part.len() >= 32 && part.bytes().all(|b| b.is_ascii_hexdigit());
     let ends = |endings: &[&str]| endings.iter().any(|ending| address.ends_with(ending));

@@ -168,7 +168,7 @@ fn lead(spec: &mut ContainerSpec, downloads: &Downloads) {
     for added in &downloads.mounts {
         let is_same = |known: &Mount| match known {
             Mount::Bind(bind) => bind.target == added.target,
-            _ => false,
+            Mount::Tmpfs(_) => false,
         };
         spec.mounts.retain(|known| !is_same(known));
         spec.mounts.push(mount(added));

@@ -427,9 +427,10 @@ fn pruning_keeps_a_budget_of_the_cache() {
         layers of images                 0        0B
         build cache                      2    5.01kB
         cache mounts                     0        0B
+        downloads                        0        0B
         blobs                            0        0B
         --- stderr
-        hint: `corten system prune --all` removes the build cache and the cache mounts
+        hint: `corten system prune --all` removes the build cache, the cache mounts and the downloads
     "#]],
     );
     context.run(&["system", "prune", "--all", "--keep-younger", "1h"]).success();
@@ -451,9 +452,10 @@ fn pruning_keeps_a_budget_of_the_cache() {
         layers of images                 0        0B
         build cache                      1        6B
         cache mounts                     0        0B
+        downloads                        0        0B
         blobs                            0        0B
         --- stderr
-        hint: `corten system prune --all` removes the build cache and the cache mounts
+        hint: `corten system prune --all` removes the build cache, the cache mounts and the downloads
     "#]],
     );
     context.check(

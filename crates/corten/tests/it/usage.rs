@@ -423,6 +423,10 @@ fn an_empty_store_is_no_error() {
                 "bytes": 0,
                 "count": 0
               },
+              "downloads": {
+                "bytes": 0,
+                "count": 0
+              },
               "images": 0,
               "indexes": 0,
               "layers": {
