@@ -91,7 +91,7 @@ fn a_configuration_with_a_mistake_is_refused_with_its_place() {
               |
             3 | [imagse]
               |  ^^^^^^
-            unknown field `imagse`, expected one of `root`, `images`, `base`, `build`, `run`, `registries`
+            unknown field `imagse`, expected one of `root`, `images`, `base`, `build`, `run`, `cdi`, `registries`
             hint: the tables are [images], [base], [build], [run], [cdi] and [registries]; see docs/reference/config.md
         "#]],
     );
