@@ -104,6 +104,16 @@ impl Engine {
     }
 
     pub(super) fn build(&self, context: &Path) -> Command {
+        self.build_with(&[], context)
+    }
+
+    /// Does every step again.
+    pub(super) fn build_again(&self, context: &Path) -> Command {
+        self.build_with(&["--no-cache"], context)
+    }
+
+    /// Builds with further flags, which not every engine takes after the context.
+    fn build_with(&self, flags: &[&str], context: &Path) -> Command {
         let mut command = self.command(&["build", "--quiet", "--tag", IMAGE]);
         match self.kind {
             Kind::BuildKit => drop(command.env("DOCKER_BUILDKIT", "1")),
@@ -112,14 +122,7 @@ impl Engine {
             Kind::Buildah => drop(command.arg("--layers")),
             Kind::Corten | Kind::Podman => {}
         }
-        command.arg(context);
-        command
-    }
-
-    /// Does every step again.
-    pub(super) fn build_again(&self, context: &Path) -> Command {
-        let mut command = self.build(context);
-        command.arg("--no-cache");
+        command.args(flags).arg(context);
         command
     }
 
