@@ -71,6 +71,9 @@ impl LeaseFile {
         inner.fs().before("create", &path)?;
         let busy = || StoreError::Busy { root: inner.layout.root.clone() };
         let lock = FileLock::try_exclusive(&path)?.ok_or_else(busy)?;
+        // Layers are made here and thrown away here when they turn out to be known: without this, the
+        // next build of an ext4 pays for the files that the last one deleted. It is a wish only.
+        file::spread_children(&inner.layout.folder("tmp"))?;
         inner.fs().create_dir(&inner.layout.temporary(&id), 0o700)?;
         Ok(Self { id, lock, pinned: BTreeSet::new() })
     }
