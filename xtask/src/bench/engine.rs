@@ -103,6 +103,11 @@ impl Engine {
         self.kind != Kind::Buildah
     }
 
+    /// Whether a step can mount the context.
+    pub(super) fn mounts(&self) -> bool {
+        self.kind != Kind::Classic
+    }
+
     pub(super) fn build(&self, context: &Path) -> Command {
         self.build_with(&[], context)
     }

@@ -289,6 +289,7 @@ fn is_measured(engine: &Engine, work: Work) -> bool {
     match work {
         Work::Base => engine.name == "corten",
         Work::Run => engine.runs(),
+        Work::Large => engine.mounts(),
         _ => true,
     }
 }

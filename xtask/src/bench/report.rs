@@ -90,7 +90,7 @@ so that a slow moment of the machine meets all of them. Wall time is what a pers
 user and system time of the command and of the children that it waited for; a daemon's or a detached
 monitor's is not in it, which favours the peers. Compare ratios, not milliseconds, with other machines.
 ext4 looks past inodes that were deleted in the last minutes: where many files were just removed, making
-new ones costs several times as much, and the build after a change of the sample shows it most.
+new ones near them costs several times as much. Corten's layers start elsewhere; peers may pay for it.
 
 "
     .to_owned();
