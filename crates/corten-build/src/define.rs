@@ -255,6 +255,10 @@ fn hash_copy(op: &CopyOp, key: &mut KeyHasher) {
     }
 }
 
+/// Counts the changes of what is made the same in the files of a step, so that a result that an
+/// earlier version remembered is not taken for one of this version.
+const NORMAL_FORM: &str = "normal form 2";
+
 fn hash_run(op: &RunOp, key: &mut KeyHasher) {
     key.text("run").list(op.args.iter().map(String::as_str));
     key.flag(op.script.is_some());
@@ -274,9 +278,7 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
         Network::Host => "host",
     });
     key.text(&op.hostname).number(op.mounts.len() as u64);
-    if !op.normalise {
-        key.text("as written");
-    }
+    key.text(if op.normalise { NORMAL_FORM } else { "as written" });
     if op.insecure {
         key.text("insecure");
     }

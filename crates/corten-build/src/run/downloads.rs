@@ -25,8 +25,18 @@ pub(super) const CERTIFICATES: &str = "/dev/corten/downloads.crt";
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a step says when it has its own mind about proxies, certificates or servers of its own.
-const OWN_MIND: [&str; 9] =
-    ["proxy", "localhost", "127.0.0.", "::1", "--cert", "cafile", "cainfo", "pip_cert", "ssl_cert"];
+const OWN_MIND: [&str; 10] = [
+    "proxy",
+    "localhost",
+    "127.0.0.",
+    "::1",
+    "--cert",
+    "cafile",
+    "cainfo",
+    "pip_cert",
+    "ssl_cert",
+    "ssl_verify",
+];
 
 /// Commands that ask no server, beside those that are led to the proxy.
 const QUIET_COMMANDS: [&str; 20] = [
@@ -52,6 +62,15 @@ pub(super) enum Tool {
     Pip,
     Npm,
     Uv,
+    /// And mamba, which takes the same words.
+    Conda,
+}
+
+impl Tool {
+    /// Whether it can only be led by variables that everything in the step sees.
+    fn needs_the_step(self) -> bool {
+        matches!(self, Self::Uv | Self::Conda)
+    }
 }
 
 /// The cache of a build; made when a step first has a use for it.
@@ -133,9 +152,8 @@ fn mentioned(text: &str) -> Vec<Tool> {
     let mut tools: Vec<Tool> = text.split(is_end).filter_map(tool).collect();
     tools.sort();
     tools.dedup();
-    // It is led by variables that everything in the step sees.
-    if tools.contains(&Tool::Uv) && !asks_nothing_else(&text) {
-        tools.retain(|tool| *tool != Tool::Uv);
+    if tools.iter().any(|tool| tool.needs_the_step()) && !asks_nothing_else(&text) {
+        tools.retain(|tool| !tool.needs_the_step());
     }
     tools
 }
@@ -154,6 +172,7 @@ fn tool(word: &str) -> Option<Tool> {
         "apt" | "apt-get" | "aptitude" => Some(Tool::Apt),
         "npm" | "npx" | "pnpm" | "yarn" => Some(Tool::Npm),
         "uv" => Some(Tool::Uv),
+        "conda" | "mamba" | "micromamba" => Some(Tool::Conda),
         _ if is_pip => Some(Tool::Pip),
         _ => None,
     }
@@ -176,7 +195,7 @@ fn asks_nothing_else(text: &str) -> bool {
         let mut words = command.split_whitespace().skip_while(|word| word.contains('='));
         let Some(first) = words.next() else { return true };
         match tool(first) {
-            Some(Tool::Uv) => words.next().is_none_or(|verb| verb != "run"),
+            Some(Tool::Uv | Tool::Conda) => words.next().is_none_or(|verb| verb != "run"),
             Some(Tool::Npm) => false,
             Some(_) => true,
             None => first.starts_with('#') || QUIET_COMMANDS.contains(&first),
@@ -207,6 +226,20 @@ fn is_set(tool: Tool, env: &[(String, String)]) -> bool {
             "npm_config_",
         ),
         Tool::Uv => (&["ssl_cert_file", "ssl_cert_dir", "ssl_client_cert"], "uv_"),
+        Tool::Conda => (
+            &[
+                "condarc",
+                "mambarc",
+                "conda_ssl_verify",
+                "mamba_ssl_verify",
+                "conda_proxy_servers",
+                "mamba_proxy_servers",
+                "requests_ca_bundle",
+                "curl_ca_bundle",
+                "ssl_cert_file",
+            ],
+            "conda_",
+        ),
     };
     env.iter().any(|(name, value)| {
         let name = name.to_ascii_lowercase();
@@ -263,6 +296,7 @@ fn is_configured(
                 format!("{}/uv.toml", op.cwd),
             ],
         ),
+        Tool::Conda => (&[".condarc", "condarc", ".mambarc"], condarcs(env, home)),
     };
     if let Some((_, directory)) = env.iter().find(|(name, _)| name == "VIRTUAL_ENV") {
         paths.push(format!("{directory}/pip.conf"));
@@ -273,6 +307,21 @@ fn is_configured(
         is_file && is_named(&mount.target)
     });
     is_mounted || paths.iter().any(|path| file_says_own_mind(execution, path))
+}
+
+/// Where conda and mamba look for their configuration, in images as they are made: below a prefix
+/// that a variable names, or the usual ones.
+fn condarcs(env: &[(String, String)], home: &str) -> Vec<String> {
+    const PREFIXES: [&str; 4] = ["CONDA_DIR", "CONDA_PREFIX", "CONDA_ROOT", "MAMBA_ROOT_PREFIX"];
+    let named = env.iter().filter(|(name, _)| PREFIXES.contains(&name.as_str()));
+    let named = named.map(|(_, directory)| directory.trim_end_matches('/').to_owned());
+    let usual = ["/opt/conda", "/opt/miniconda3", "/etc/conda", "/var/lib/conda"];
+    let of_user = [format!("{home}/.config/conda"), format!("{home}/.conda"), home.to_owned()];
+    let directories = named.chain(usual.map(str::to_owned)).chain(of_user);
+    let files = |directory: String| {
+        [".condarc", "condarc", ".mambarc"].map(|name| format!("{directory}/{name}"))
+    };
+    directories.flat_map(files).collect()
 }
 
 fn file_says_own_mind(execution: &Execution<'_>, path: &str) -> bool {
@@ -319,7 +368,7 @@ pub(super) fn variables(tools: &[Tool], no_proxy: Option<&str>) -> Vec<(String, 
                 // Scripts of packages take the proxy from npm, and certificates from here.
                 set("NODE_EXTRA_CA_CERTS", CERTIFICATES);
             }
-            Tool::Uv => {
+            Tool::Uv | Tool::Conda => {
                 for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
                     set(name, &address);
                 }
@@ -329,6 +378,10 @@ pub(super) fn variables(tools: &[Tool], no_proxy: Option<&str>) -> Vec<(String, 
                 set("no_proxy", &direct);
                 for name in super::step::CERTIFICATE_VARIABLES {
                     set(name, CERTIFICATES);
+                }
+                // mamba would prefer the authorities of its own prefix.
+                if *tool == Tool::Conda {
+                    set("MAMBA_SSL_VERIFY", CERTIFICATES);
                 }
             }
         }
@@ -414,6 +467,32 @@ mod tests {
     }
 
     #[test]
+    fn conda_is_led_only_where_nothing_else_asks_servers() {
+        for (text, expected) in [
+            ("conda install -y numpy", true),
+            ("/opt/conda/bin/conda env create -f environment.yml && conda clean -afy", true),
+            ("micromamba install -y -n base -f env.yaml && micromamba clean --all --yes", true),
+            ("mamba update -y --all; pip install x", true),
+            ("conda run -n x ./fetch", false),
+            ("conda install -y wget && wget http://a.test", false),
+            ("conda config --set ssl_verify no && conda install x", false),
+            ("./miniconda.sh -b -p /opt/conda && conda install -y x", false),
+        ] {
+            let found = of(&format!("/bin/sh\n-c\n{text}"));
+            assert_eq!(found.contains(&Tool::Conda), expected, "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_conda_are_looked_for_where_its_prefix_is() {
+        let env = vec![("CONDA_DIR".to_owned(), "/srv/conda/".to_owned())];
+        let found = condarcs(&env, "/home/u");
+        for path in ["/srv/conda/.condarc", "/opt/conda/.condarc", "/home/u/.condarc"] {
+            assert!(found.iter().any(|known| known == path), "{path}: {found:?}");
+        }
+    }
+
+    #[test]
     fn settings_of_the_user_win() {
         let env = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         for (tool, name, value, expected) in [
@@ -428,6 +507,9 @@ mod tests {
             (Tool::Npm, "NPM_CONFIG_CAFILE", "/own", true),
             (Tool::Uv, "SSL_CERT_FILE", "/own", true),
             (Tool::Apt, "APT_CONFIG", "/own", true),
+            (Tool::Conda, "CONDA_SSL_VERIFY", "false", true),
+            (Tool::Conda, "CONDA_PROXY_SERVERS", "http: http://p.test", true),
+            (Tool::Conda, "CONDA_AUTO_UPDATE_CONDA", "false", false),
         ] {
             assert_eq!(is_set(tool, &env(name, value)), expected, "{tool:?} {name}={value}");
         }

@@ -1,5 +1,6 @@
 //! `RUN`: what a step is to the thing that carries it out.
 
+mod conda_meta;
 pub(crate) mod downloads;
 mod executor;
 mod mounts;

@@ -4,6 +4,7 @@
 //! - Python's byte code holds the time of its source. That time becomes the epoch when the layer is
 //!   sealed, so the one in the byte code follows it: it stays valid, and is the same every time.
 //! - `/etc/machine-id` keeps its form, but is made from the step instead of from chance.
+//! - conda's log of an environment holds times: [`conda_meta`].
 //!
 //! What this cannot mend is told by `build --verify`.
 
@@ -17,6 +18,7 @@ use corten_oci::tree::TreePath;
 use corten_sys::beneath::{Dir, FileKind, Resolve, Root, Stat};
 use corten_sys::error::{IoError, at};
 
+use super::conda_meta;
 use super::tidy::{remove, stat};
 use crate::copy::CopyError;
 use crate::diagnose::StepError;
@@ -82,7 +84,7 @@ pub(crate) fn normalise(tree: &Path, normal: &Normal<'_>) -> Result<(), StepErro
     for path in MACHINE_IDS {
         replace_machine_id(&root, &clean(path), &normal.operation).map_err(CopyError::from)?;
     }
-    byte_code(root.dir(), &TreePath::root(), normal)
+    below(root.dir(), &TreePath::root(), normal)
 }
 
 fn clean(path: &str) -> TreePath {
@@ -115,14 +117,14 @@ fn replace_machine_id(root: &Root, path: &TreePath, operation: &Digest) -> Resul
     file.write_all_at(id.as_bytes(), 0).map_err(at("write", as_path(path)))
 }
 
-/// Finds byte code below a directory.
-fn byte_code(directory: &Dir, path: &TreePath, normal: &Normal<'_>) -> Result<(), StepError> {
+/// Finds what is told by its directory, wherever that is.
+fn below(directory: &Dir, path: &TreePath, normal: &Normal<'_>) -> Result<(), StepError> {
     for entry in directory.list().map_err(CopyError::from)? {
         let is_directory = match entry.kind {
             Some(kind) => kind == FileKind::Directory,
             None => is_directory(directory, &entry.name).map_err(CopyError::from)?,
         };
-        let Ok(below) = path.join(entry.name.as_bytes()) else { continue };
+        let Ok(inner_path) = path.join(entry.name.as_bytes()) else { continue };
         if !is_directory {
             continue;
         }
@@ -132,7 +134,10 @@ fn byte_code(directory: &Dir, path: &TreePath, normal: &Normal<'_>) -> Result<()
                 follow_source(directory, path, &inner, &file.name, normal)?;
             }
         } else {
-            byte_code(&inner, &below, normal)?;
+            if entry.name.as_bytes() == conda_meta::DIRECTORY {
+                conda_meta::follow_epoch(&inner, normal.epoch).map_err(CopyError::from)?;
+            }
+            below(&inner, &inner_path, normal)?;
         }
     }
     Ok(())

@@ -39,6 +39,8 @@ fn careless() -> World {
             put_code(&step.upper, "hashed", 1);
             put(&step.upper, "etc/machine-id", RANDOM_ID);
             put(&step.upper, "var/log/apt/term.log", "noise");
+            put(&step.upper, "opt/env/conda-meta/history", "==> 2033-05-18 03:33:20 <==\n+a-1-0\n");
+            put(&step.upper, "opt/env/conda-meta/created_at", "2000000000.25");
             RunOutcome::exited(0)
         }));
     world
@@ -64,6 +66,20 @@ fn byte_code_follows_its_source() {
     assert_eq!(time(&image, "gone"), i64::from(NOW), "it has no source");
     let hashed = "these four bytes are a part of a hash";
     assert_eq!(time(&image, "hashed"), i64::from(NOW), "{hashed}");
+}
+
+#[test]
+fn conda_made_its_environment_at_the_epoch() {
+    require!(Need::Root);
+    let world = careless();
+    let image = world.build("FROM base\nRUN x\n");
+    let text = |name: &str| {
+        let bytes = written(&image, &format!("opt/env/conda-meta/{name}")).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(text("created_at"), format!("{CREATED}.0"));
+    let time = corten_oci::time::rfc3339(CREATED).replace('T', " ");
+    assert_eq!(text("history"), format!("==> {} <==\n+a-1-0\n", time.trim_end_matches('Z')));
 }
 
 #[test]
