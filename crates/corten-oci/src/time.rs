@@ -9,6 +9,12 @@ pub fn rfc3339(epoch_seconds: i64) -> String {
     Timestamp::from_second(clamped).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// Formats a time with nanoseconds, always nine digits, so that texts compare as the times do.
+pub fn rfc3339_nanos(epoch_seconds: i64, nanoseconds: u32) -> String {
+    let whole = rfc3339(epoch_seconds);
+    format!("{}.{nanoseconds:09}Z", whole.trim_end_matches('Z'))
+}
+
 /// Returns seconds since 1970, the fraction cut off; `None` if the text is no such time.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     // jiff reads more than RFC 3339 (for example a bare space instead of the T); dates from other
@@ -30,6 +36,13 @@ mod tests {
         assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some(-62_135_596_800));
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59.5Z"), Some(-1));
         assert_eq!(parse_rfc3339("yesterday"), None);
+    }
+
+    #[test]
+    fn times_with_nanoseconds_compare_as_texts() {
+        assert_eq!(rfc3339_nanos(1_700_000_000, 5), "2023-11-14T22:13:20.000000005Z");
+        assert!(rfc3339_nanos(1, 999_999_999) < rfc3339_nanos(2, 0));
+        assert_eq!(parse_rfc3339(&rfc3339_nanos(7, 3)), Some(7));
     }
 
     #[test]

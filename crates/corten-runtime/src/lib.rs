@@ -48,7 +48,7 @@ pub use init::{INIT_ARGUMENT, init_main};
 pub use network::ports::PortMapping;
 pub use notice::Notice;
 pub use plan::{Plan, plan};
-pub use run::{Exit, Io, Oom, Outcome, Output, TakeListener, run};
+pub use run::{Exit, Io, Oom, Outcome, Output, Running, Started, TakeListener, run};
 pub use spec::{
     BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,
     Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,

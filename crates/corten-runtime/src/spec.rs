@@ -17,7 +17,7 @@ use crate::network::{self, resolv};
 /// One container to run.
 ///
 /// [`ContainerSpec::new`] gives the secure defaults; a caller changes what it must.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Names the control groups; letters, digits, `_`, `.` and `-` only.
     pub id: String,
@@ -135,7 +135,7 @@ pub(crate) const READONLY_PATHS: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where the container's files come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rootfs {
     /// Read-only layers as directories, top first. Whiteouts in overlayfs' form.
     pub lowers: Vec<PathBuf>,
@@ -162,7 +162,7 @@ impl Rootfs {
 }
 
 /// What the container reads as its standard input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stdin {
     /// Nothing: `/dev/null`.
@@ -172,7 +172,7 @@ pub enum Stdin {
 }
 
 /// Something mounted into the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Mount {
     Bind(BindMount),
@@ -180,7 +180,7 @@ pub enum Mount {
 }
 
 /// A file or directory of the host, seen in the container under the same owners.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
     /// An absolute path of the host that exists.
     pub source: PathBuf,
@@ -193,7 +193,7 @@ pub struct BindMount {
 }
 
 /// What is seldom asked of a mount of the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindOptions {
     /// Programs in it get no rights by their set-user-ID bits.
     pub no_setuid: bool,
@@ -204,7 +204,7 @@ pub struct BindOptions {
 }
 
 /// An empty file system in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmpfsMount {
     pub target: PathBuf,
     /// `None` is half of the memory, as the kernel chooses.
@@ -216,7 +216,7 @@ pub struct TmpfsMount {
 }
 
 /// A device node of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     pub source: PathBuf,
     pub target: PathBuf,
@@ -224,7 +224,7 @@ pub struct Device {
 }
 
 /// Small files that every container has for itself; `None` leaves the image's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFiles {
     /// Content of `/etc/resolv.conf`.
     pub resolv_conf: Option<String>,
@@ -256,7 +256,7 @@ impl HostFiles {
 }
 
 /// What the container sees of the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// Only a loopback interface of its own.
@@ -268,7 +268,7 @@ pub enum Network {
 }
 
 /// The system call filter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Seccomp {
     /// Corten's own list.
@@ -280,7 +280,7 @@ pub enum Seccomp {
 }
 
 /// A limit and whether the container may start without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit<T> {
     pub value: T,
     /// True if a person asked for it: then it is set or the start is refused. Else a notice says
@@ -301,7 +301,7 @@ impl<T> Limit<T> {
 }
 
 /// What the container may use of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     pub memory_bytes: Option<Limit<u64>>,
     /// Memory and swap together; `None` with a memory limit allows no swap beyond it.
@@ -420,7 +420,7 @@ pub struct UnknownRlimit {
 }
 
 /// A per-process limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     pub kind: RlimitKind,
     /// `u64::MAX` is no limit.
@@ -429,7 +429,7 @@ pub struct Rlimit {
 }
 
 /// Whose ids the container's ids are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserNamespace {
     /// A user namespace of the container's own, wherever the host can do it.

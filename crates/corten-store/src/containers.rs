@@ -1,16 +1,19 @@
 //! Containers that exist: their record, what they wrote, and whether they run.
 //!
 //! ```text
-//! containers/lock               held alone while a name is given away
-//! containers/<id>/record.json   what the container is; replaced as a whole
-//! containers/<id>/alive         held locked by the process that runs the container
-//! containers/<id>/upper, work   what the container wrote, for overlayfs
+//! containers/lock                   held alone while a name is given away or a record replaced
+//! containers/<id>/record.json       what became of the container so far; replaced as a whole
+//! containers/<id>/definition.json   how it is run, whenever it is; nothing for us to read
+//! containers/<id>/alive             held locked by the process that runs the container
+//! containers/<id>/log/              what it has written, where somebody keeps that
+//! containers/<id>/upper, work       its changes of the image's files, for overlayfs
 //! ```
 //!
 //! Whether a container runs is never written down: it runs while `alive` is locked, and the kernel
 //! lets go of the lock when the process that holds it dies, however it dies. A container that was to
 //! be removed at its end and whose process was killed is removed by the next one who looks.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::images::Image;
 use crate::layer::LayerId;
+use crate::lease::Pin;
 use crate::store::{Inner, Store};
 use crate::write::{Durability, read_json};
 
@@ -36,8 +40,20 @@ pub struct ContainerRecord {
     pub image_name: String,
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Seconds since 1970.
+    /// Seconds since 1970, as all times here.
     pub created: i64,
+    /// When its program began the last time.
+    #[serde(default)]
+    pub started: Option<i64>,
+    /// When it ended the last time.
+    #[serde(default)]
+    pub finished: Option<i64>,
+    /// How often its monitor has started it again since it was last started by hand.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Why its program could not be started, if that was how it ended.
+    #[serde(default)]
+    pub error: Option<String>,
     /// The process that runs the container; meaningful only while it runs.
     pub pid: Option<u32>,
     pub exit_code: Option<i32>,
@@ -59,7 +75,7 @@ pub struct RunningContainer {
     inner: Arc<Inner>,
     record: ContainerRecord,
     /// Locked for as long as this value lives.
-    _alive: FileLock,
+    alive: FileLock,
 }
 
 impl Store {
@@ -67,12 +83,13 @@ impl Store {
     pub fn create_container(
         &self,
         record: ContainerRecord,
+        definition: &[u8],
         image: &Image,
     ) -> Result<RunningContainer, StoreError> {
         self.run(|inner| {
             check_name(&record.name)?;
             check_name(&record.id)?;
-            let _names = FileLock::exclusive(&inner.layout.folder("containers").join("lock"))?;
+            let _names = lock_records(inner)?;
             let known = containers(inner)?;
             if let Some(holder) = known.iter().find(|known| known.record.name == record.name) {
                 let (name, id) = (record.name.clone(), holder.record.id.clone());
@@ -82,7 +99,78 @@ impl Store {
             if !record.remove_at_end && !self.hold(&hold_name(&record.id), &layers)? {
                 return Err(StoreError::ImageMissing(image.id));
             }
-            create(inner, record)
+            pin(inner, image)?;
+            create(inner, record, definition)
+        })
+    }
+
+    /// Takes a container that exists and does not run, to run it.
+    pub fn take_container(&self, id: &str) -> Result<RunningContainer, StoreError> {
+        self.run(|inner| {
+            inner.check_writable()?;
+            let folder = folder(inner, id)?;
+            let missing = || StoreError::ContainerMissing { id: id.to_owned() };
+            let alive = match FileLock::try_exclusive_existing(&folder.join("alive")) {
+                Ok(lock) => lock.ok_or_else(|| StoreError::ContainerRuns { id: id.to_owned() })?,
+                Err(error) if error.is_not_found() => return Err(missing()),
+                Err(error) => return Err(error.into()),
+            };
+            let record = read_record(&folder)?.ok_or_else(missing)?;
+            let running = RunningContainer { inner: inner.clone(), record, alive };
+            running.renew()?;
+            Ok(running)
+        })
+    }
+
+    /// Goes on with a container that another process has taken, whose lock was handed over (see
+    /// [`RunningContainer::lock`]), and protects its image's layers for the life of this handle.
+    pub fn adopt_container(
+        &self,
+        id: &str,
+        lock: OwnedFd,
+    ) -> Result<(RunningContainer, Image), StoreError> {
+        self.run(|inner| {
+            let folder = folder(inner, id)?;
+            let missing = || StoreError::ContainerMissing { id: id.to_owned() };
+            let alive = FileLock::adopt(lock, &folder.join("alive"))?.ok_or_else(missing)?;
+            let record = read_record(&folder)?.ok_or_else(missing)?;
+            let image = inner.image(&record.image)?;
+            let image = image.ok_or(StoreError::ImageMissing(record.image))?;
+            pin(inner, &image)?;
+            Ok((RunningContainer { inner: inner.clone(), record, alive }, image))
+        })
+    }
+
+    /// Returns the container of an id; `None` if there is none.
+    pub fn container(&self, id: &str) -> Result<Option<Container>, StoreError> {
+        self.run(|inner| {
+            let folder = folder(inner, id)?;
+            let Some(record) = read_record(&folder)? else { return Ok(None) };
+            Ok(Some(Container { record, running: runs(&folder)? }))
+        })
+    }
+
+    /// Returns the directory of a container, in which its log and its socket are.
+    pub fn container_folder(&self, id: &str) -> Result<PathBuf, StoreError> {
+        self.run(|inner| folder(inner, id))
+    }
+
+    /// Gives a container another name, which must be free.
+    pub fn rename_container(&self, id: &str, name: &str) -> Result<(), StoreError> {
+        self.run(|inner| {
+            inner.check_writable()?;
+            check_name(name)?;
+            let _names = lock_records(inner)?;
+            let known = containers(inner)?;
+            if let Some(holder) = known.iter().find(|known| known.record.name == name) {
+                let (name, id) = (name.to_owned(), holder.record.id.clone());
+                return Err(StoreError::ContainerName { name, id });
+            }
+            let folder = folder(inner, id)?;
+            let missing = || StoreError::ContainerMissing { id: id.to_owned() };
+            let mut record = read_record(&folder)?.ok_or_else(missing)?;
+            name.clone_into(&mut record.name);
+            inner.put_json(&folder.join("record.json"), &record, Durability::Durable)
         })
     }
 
@@ -120,52 +208,137 @@ impl RunningContainer {
         self.folder().join("work")
     }
 
+    /// Makes the container's files ready to be mounted again.
+    pub fn renew(&self) -> Result<(), StoreError> {
+        // Overlayfs marks the directory of a mount that did not end well, and refuses it then.
+        let fs = self.inner.fs();
+        let renewed =
+            fs.remove_tree(&self.work()).and_then(|()| fs.create_dir(&self.work(), 0o700));
+        renewed.map_err(|error| StoreError::from(error).classify(&self.inner.layout.root))
+    }
+
+    /// The lock that makes the container one that runs. It is held as long as any copy of the
+    /// descriptor is open, so that another process can be given it.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.alive.file().as_fd()
+    }
+
     pub fn record(&self) -> &ContainerRecord {
         &self.record
     }
 
-    /// Writes down how the container ended; removes it where that was asked for.
-    pub fn finish(mut self, exit_code: i32, oom_killed: bool) -> Result<(), StoreError> {
-        let folder = self.folder();
-        let inner = self.inner.clone();
-        if self.record.remove_at_end {
-            return remove(&inner, &folder).map_err(|error| error.classify(&inner.layout.root));
-        }
-        self.record.exit_code = Some(exit_code);
-        self.record.oom_killed = oom_killed;
-        self.record.pid = None;
-        inner
-            .put_json(&folder.join("record.json"), &self.record, Durability::Durable)
-            .map_err(|error| error.classify(&inner.layout.root))
+    /// Returns how the container is run, as it was given when it was created.
+    pub fn definition(&self) -> Result<Vec<u8>, StoreError> {
+        let path = self.folder().join(DEFINITION);
+        Ok(file::read_limited(&path, DEFINITION_BYTES_MAX)?)
     }
 
-    fn folder(&self) -> PathBuf {
+    /// The directory of the container.
+    pub fn folder(&self) -> PathBuf {
         self.inner.layout.folder("containers").join(&self.record.id)
+    }
+
+    /// Changes the record, also on disk. What others have changed meanwhile, such as its name, stays.
+    pub fn update(
+        &mut self,
+        change: impl FnOnce(&mut ContainerRecord),
+    ) -> Result<&ContainerRecord, StoreError> {
+        let inner = self.inner.clone();
+        self.replace(&inner, change).map_err(|error| error.classify(&inner.layout.root))?;
+        Ok(&self.record)
+    }
+
+    fn replace(
+        &mut self,
+        inner: &Arc<Inner>,
+        change: impl FnOnce(&mut ContainerRecord),
+    ) -> Result<(), StoreError> {
+        let _names = lock_records(inner)?;
+        let folder = self.folder();
+        if let Some(record) = read_record(&folder)? {
+            self.record = record;
+        }
+        change(&mut self.record);
+        let durability =
+            if self.record.remove_at_end { Durability::Volatile } else { Durability::Durable };
+        inner.put_json(&folder.join("record.json"), &self.record, durability)
+    }
+
+    /// Writes down how the container ended; removes it where that was asked for.
+    pub fn finish(mut self, exit_code: i32, oom_killed: bool) -> Result<(), StoreError> {
+        if self.record.remove_at_end {
+            return self.remove();
+        }
+        let now = self.inner.now();
+        self.update(|record| {
+            record.exit_code = Some(exit_code);
+            record.oom_killed = oom_killed;
+            record.finished = Some(now);
+            record.pid = None;
+        })?;
+        Ok(())
+    }
+
+    /// Removes the container with everything that it wrote.
+    pub fn remove(self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        remove(inner, &self.folder()).map_err(|error| error.classify(&inner.layout.root))
     }
 }
 
+/// The file in a container's directory that says how it is run.
+const DEFINITION: &str = "definition.json";
+
+/// A definition has the environment in it, and a seccomp profile.
+const DEFINITION_BYTES_MAX: u64 = 16 << 20;
+
+/// Keeps the layers of an image for the life of this handle.
+fn pin(inner: &Arc<Inner>, image: &Image) -> Result<(), StoreError> {
+    let _window = inner.window()?;
+    for layer in &image.layers {
+        inner.pin_own(Pin::Layer(layer.id.diff_id()))?;
+    }
+    Ok(())
+}
+
+/// Keeps others from giving names away and from replacing records.
+fn lock_records(inner: &Inner) -> Result<FileLock, StoreError> {
+    Ok(FileLock::exclusive(&inner.layout.folder("containers").join("lock"))?)
+}
+
 /// Makes the container's directory beside its final place, and moves it there when it is whole.
-fn create(inner: &Arc<Inner>, record: ContainerRecord) -> Result<RunningContainer, StoreError> {
+fn create(
+    inner: &Arc<Inner>,
+    record: ContainerRecord,
+    definition: &[u8],
+) -> Result<RunningContainer, StoreError> {
     let staging = inner.temporary()?;
     let fs = inner.fs();
     fs.create_dir(&staging, 0o700)?;
     fs.create_dir(&staging.join("upper"), 0o755)?;
     fs.create_dir(&staging.join("work"), 0o700)?;
     let alive = FileLock::exclusive(&staging.join("alive"))?;
-    let path = staging.join("record.json");
-    let file = fs.create_new(&path, 0o600)?;
-    fs.write(&file, &path, &corten_oci::json::canonical(&record))?;
+    let mut files = Vec::new();
+    let record_bytes = corten_oci::json::canonical(&record);
+    for (name, bytes) in [(DEFINITION, definition), ("record.json", record_bytes.as_slice())] {
+        let path = staging.join(name);
+        let file = fs.create_new(&path, 0o600)?;
+        fs.write(&file, &path, bytes)?;
+        files.push((file, path));
+    }
     let place = inner.layout.folder("containers").join(&record.id);
     if !record.remove_at_end {
         // A kept container must be there after a power failure; one that goes away need not.
-        fs.sync(&file, &path)?;
+        for (file, path) in &files {
+            fs.sync(file, path)?;
+        }
         fs.sync_dir(&staging)?;
     }
     fs.rename(&staging, &place)?;
     if !record.remove_at_end {
         fs.sync_dir(&inner.layout.folder("containers"))?;
     }
-    Ok(RunningContainer { inner: inner.clone(), record, _alive: alive })
+    Ok(RunningContainer { inner: inner.clone(), record, alive })
 }
 
 fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
@@ -266,6 +439,10 @@ mod tests {
             image_name: "app:1".to_owned(),
             command: vec!["true".to_owned()],
             created: 1,
+            started: None,
+            finished: None,
+            restarts: 0,
+            error: None,
             pid: Some(1),
             exit_code: None,
             oom_killed: false,
@@ -281,7 +458,8 @@ mod tests {
     fn a_kept_container_stays_with_its_exit_code() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running = store.create_container(record("ab", "one", image.id, false), &image).unwrap();
+        let running =
+            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
         assert!(running.upper().is_dir() && running.work().is_dir());
         assert!(store.containers().unwrap()[0].running);
         running.finish(3, false).unwrap();
@@ -292,13 +470,47 @@ mod tests {
     }
 
     #[test]
+    fn a_container_can_be_taken_again_and_keeps_what_it_wrote() {
+        let (_dir, store) = store();
+        let image = image(&store);
+        let running =
+            store.create_container(record("ab", "one", image.id, false), b"how", &image).unwrap();
+        assert!(matches!(store.take_container("ab"), Err(StoreError::ContainerRuns { .. })));
+        file::write(&running.upper().join("kept"), b"x").unwrap();
+        file::create_dirs(&running.work().join("work/incompat/volatile"), 0o700).unwrap();
+        running.finish(3, false).unwrap();
+        let again = store.take_container("ab").unwrap();
+        assert_eq!(again.definition().unwrap(), b"how");
+        assert!(again.upper().join("kept").exists());
+        assert_eq!(file::list_dir(&again.work()).unwrap(), Vec::<std::ffi::OsString>::new());
+        drop(again);
+        assert!(matches!(store.take_container("cd"), Err(StoreError::ContainerMissing { .. })));
+    }
+
+    #[test]
+    fn a_new_name_survives_what_its_process_writes_down() {
+        let (_dir, store) = store();
+        let image = image(&store);
+        let mut running =
+            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
+        let _other = store.create_container(record("cd", "two", image.id, false), b"{}", &image);
+        let taken = store.rename_container("ab", "two");
+        assert!(matches!(taken, Err(StoreError::ContainerName { .. })), "{taken:?}");
+        store.rename_container("ab", "three").unwrap();
+        running.update(|record| record.restarts = 2).unwrap();
+        let found = store.container("ab").unwrap().unwrap();
+        assert_eq!((found.record.name.as_str(), found.record.restarts), ("three", 2));
+    }
+
+    #[test]
     fn a_name_is_given_once() {
         let (_dir, store) = store();
         let image = image(&store);
-        let _one = store.create_container(record("ab", "one", image.id, false), &image).unwrap();
-        let again = store.create_container(record("cd", "one", image.id, false), &image);
+        let _one =
+            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
+        let again = store.create_container(record("cd", "one", image.id, false), b"{}", &image);
         assert!(matches!(again, Err(StoreError::ContainerName { .. })), "{again:?}");
-        let bad = store.create_container(record("cd", "../x", image.id, false), &image);
+        let bad = store.create_container(record("cd", "../x", image.id, false), b"{}", &image);
         assert!(matches!(bad, Err(StoreError::ContainerNameForm { .. })), "{bad:?}");
     }
 
@@ -306,7 +518,8 @@ mod tests {
     fn a_container_that_was_to_go_away_goes_when_its_process_is_gone() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running = store.create_container(record("ab", "one", image.id, true), &image).unwrap();
+        let running =
+            store.create_container(record("ab", "one", image.id, true), b"{}", &image).unwrap();
         assert!(matches!(store.remove_container("ab"), Err(StoreError::ContainerRuns { .. })));
         drop(running);
         assert_eq!(store.containers().unwrap(), []);

@@ -279,6 +279,12 @@ pub enum StoreError {
         /// The container.
         id: String,
     },
+    /// There is no such container, or not any more.
+    #[error("there is no container {}", id.get(..12).unwrap_or(id))]
+    ContainerMissing {
+        /// The container.
+        id: String,
+    },
     /// What shall be loaded is no tar.
     #[error("the archive cannot be read as a tar")]
     ArchiveTar(#[source] TarError),
@@ -371,6 +377,7 @@ impl StoreError {
                 "use letters, digits, `_`, `.` and `-`, a letter or digit first".to_owned()
             }
             Self::ContainerRuns { .. } => "end its program, or use `corten rm --force`".to_owned(),
+            Self::ContainerMissing { .. } => "`corten ps --all` lists them".to_owned(),
             Self::ImageTagged { .. } | Self::IndexTagged { .. } => {
                 "remove its names first".to_owned()
             }

@@ -69,6 +69,26 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File, IoError> {
         .map_err(at("create", path))
 }
 
+/// Opens a file for reading and for writing at its end; it is created when it is missing.
+pub fn open_to_append(path: &Path, mode: u32) -> Result<File, IoError> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .open(path)
+        .map_err(at("open", path))
+}
+
+/// Reads bytes at an offset; fewer at the end of the file.
+pub fn read_at(file: &File, path: &Path, offset: u64, count: usize) -> Result<Vec<u8>, IoError> {
+    let mut bytes = vec![0; count];
+    let read = rustix::io::pread(file, bytes.as_mut_slice(), offset)
+        .map_err(|errno| IoError::new("read", path, errno))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
 /// Writes all bytes at the position of the file; `path` is for the message.
 pub fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     file.write_all(bytes).map_err(at("write", path))

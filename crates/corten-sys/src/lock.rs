@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -45,6 +46,18 @@ impl FileLock {
         let file = open(path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
             .map_err(at("open", path))?;
         Self::try_flock(file.into(), path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes over a lock that another process held alone and has handed to us as a descriptor; `None` if
+    /// it is not the lock of this file, or is not held by the descriptor.
+    pub fn adopt(fd: OwnedFd, path: &Path) -> Result<Option<Self>, IoError> {
+        let given = rustix::fs::fstat(&fd).map_err(at("inspect", path))?;
+        let named = rustix::fs::stat(path).map_err(at("inspect", path))?;
+        if (given.st_dev, given.st_ino) != (named.st_dev, named.st_ino) {
+            return Ok(None);
+        }
+        // For whoever holds it already, this changes nothing.
+        Self::try_flock(fd.into(), path, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Returns the path of the locked file.

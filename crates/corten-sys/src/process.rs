@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 
 /// A handle of a process; it never comes to mean another one.
 #[derive(Debug)]
@@ -45,11 +45,26 @@ impl PidFd {
         Self(fd)
     }
 
+    /// Makes another handle for the same process.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Sends a signal by its number.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        let signal = Signal::from_named_raw(signal);
-        let signal = signal.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-        Ok(rustix::process::pidfd_send_signal(&self.0, signal)?)
+        // By the kernel's own call, since realtime signals have no names.
+        // SAFETY: the descriptor is open for the call, no structure is given, and the kernel refuses
+        // numbers that are no signals.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Ends the process at once; one that has ended is fine.

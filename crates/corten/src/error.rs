@@ -83,6 +83,13 @@ impl From<CdiError> for CliError {
     }
 }
 
+impl From<corten_monitor::MonitorError> for CliError {
+    fn from(error: corten_monitor::MonitorError) -> Self {
+        let (hint, code) = (error.hint(), error.exit_code());
+        Self::new(error).hint(hint).with_code(code.unwrap_or(EXIT_FAILURE))
+    }
+}
+
 impl From<crate::settings::ConfigError> for CliError {
     fn from(error: crate::settings::ConfigError) -> Self {
         let hint = error.hint().to_owned();

@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == corten_runtime::INIT_ARGUMENT) {
         return corten_runtime::init_main();
     }
+    if arguments.get(1).is_some_and(|argument| argument == corten_monitor::MONITOR_ARGUMENT) {
+        return corten_monitor::main();
+    }
     let environment = settings::Environment::capture();
     let ui = ui::Ui::new(&environment);
     match cli::parse(&arguments, &ui) {

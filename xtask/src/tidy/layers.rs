@@ -8,7 +8,14 @@ const LAYERS: [&[&str]; 5] = [
     &["corten-oci", "corten-diag", "corten-sys"],
     &["corten-store", "corten-dockerfile"],
     &["corten-registry", "corten-runtime", "corten-lint", "corten-scan", "corten-record"],
-    &["corten-build", "corten-base", "corten-slim", "corten-compose", "corten-report"],
+    &[
+        "corten-build",
+        "corten-base",
+        "corten-monitor",
+        "corten-slim",
+        "corten-compose",
+        "corten-report",
+    ],
     &["corten"],
 ];
 

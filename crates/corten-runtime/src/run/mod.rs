@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 use corten_diag::Stream;
-use corten_sys::process;
+use corten_sys::process::{self, PidFd};
 
 use crate::cgroup::Groups;
 use crate::error::RunError;
@@ -24,6 +24,19 @@ pub(crate) use outcome::step_hint;
 /// Takes a socket that listens within a container's network.
 pub type TakeListener<'a> = &'a dyn Fn(TcpListener) -> std::io::Result<()>;
 
+/// A program that has begun, for whoever acts on its container from another thread.
+#[derive(Debug)]
+pub struct Running {
+    /// The container's first process, in the caller's process ids.
+    pub pid: u32,
+    pub process: PidFd,
+    /// The terminal that the container was given, our side of it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Is told that the program has begun.
+pub type Started<'a> = &'a dyn Fn(Running) -> std::io::Result<()>;
+
 /// Where the container's output goes, and what may end it from outside.
 pub struct Io<'a> {
     pub output: Output<'a>,
@@ -34,6 +47,8 @@ pub struct Io<'a> {
     pub cancelled: Option<&'a AtomicBool>,
     /// Takes the socket of [`crate::ContainerSpec::listen_port`].
     pub listener: Option<TakeListener<'a>>,
+    /// Is told when every step has succeeded and the program runs.
+    pub started: Option<Started<'a>>,
 }
 
 impl std::fmt::Debug for Io<'_> {
@@ -62,7 +77,13 @@ impl std::fmt::Debug for Output<'_> {
 impl<'a> Io<'a> {
     /// Output and signals go through, as for `corten run`.
     pub fn inherit() -> Self {
-        Self { output: Output::Inherit, forward_signals: true, cancelled: None, listener: None }
+        Self {
+            output: Output::Inherit,
+            forward_signals: true,
+            cancelled: None,
+            listener: None,
+            started: None,
+        }
     }
 
     /// Output goes to a function and signals stay here, as for a step of a build.
@@ -72,6 +93,7 @@ impl<'a> Io<'a> {
             forward_signals: false,
             cancelled: None,
             listener: None,
+            started: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::launch::Launched;
 use super::outcome::EndedContainer;
 use super::relay::{Relay, Sink, Source};
-use super::{Io, Output};
+use super::{Io, Output, Running};
 use crate::cgroup::Groups;
 use crate::error::RunError;
 use crate::exec_error::diagnose;
@@ -225,7 +225,7 @@ impl<'a, 'io> Session<'a, 'io> {
             // Every step has succeeded and the program runs; or the helper is gone.
             self.control = None;
             let runs = self.child.is_some() && !self.is_lost;
-            return if runs { Ok(()) } else { Err(RunError::HelperLost) };
+            return if runs { self.tell_started() } else { Err(RunError::HelperLost) };
         };
         match report {
             Report::Started { pid } => {
@@ -250,6 +250,19 @@ impl<'a, 'io> Session<'a, 'io> {
             }),
             Report::NotExecuted(failure) => Err(diagnose(failure).into()),
         }
+    }
+
+    /// Says that the program runs. One that has ended already is told of as well.
+    fn tell_started(&self) -> Result<(), RunError> {
+        let (Some(started), Some((pid, process))) = (self.io.started, &self.child) else {
+            return Ok(());
+        };
+        let tell = || {
+            let terminal = self.terminal.as_ref().map(OwnedFd::try_clone).transpose()?;
+            started(Running { pid: *pid, process: process.try_clone()?, terminal })
+        };
+        let attempt = "tell that the program has begun";
+        tell().map_err(|source| RunError::Start { attempt, source })
     }
 
     /// Gives the container its network, then its word to go on, if it waits for one.

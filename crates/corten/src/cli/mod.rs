@@ -15,7 +15,10 @@ pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, Progress
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
-pub(crate) use run::{NetworkFlag, PsArgs, PullPolicy, RmArgs, RunArgs};
+pub(crate) use run::{
+    ContainerArgs, ContainersArgs, KillArgs, LogsArgs, NetworkFlag, PsArgs, PullPolicy, RenameArgs,
+    RmArgs, RunArgs, StopArgs,
+};
 pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
 
 use crate::ui::Ui;
@@ -89,6 +92,22 @@ pub(crate) enum Command {
     Image(BuildxCommand),
     /// Create a container from an image and run a command in it
     Run(Box<RunArgs>),
+    /// Create a container from an image without starting it
+    Create(Box<ContainerArgs>),
+    /// Start containers in the background
+    Start(ContainersArgs),
+    /// End running containers
+    Stop(StopArgs),
+    /// End containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to running containers
+    Kill(KillArgs),
+    /// Wait until containers end, and print their exit codes
+    Wait(ContainersArgs),
+    /// Show what a container in the background has written
+    Logs(LogsArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
     /// List containers
     Ps(PsArgs),
     /// Remove containers
@@ -192,10 +211,10 @@ mod tests {
         ])
         .unwrap();
         let Command::Run(run) = cli.command else { panic!("not a run: {cli:?}") };
-        assert_eq!(run.image, "img");
-        assert_eq!(run.command, ["cmd", "-x", "--rm"]);
-        assert_eq!(run.env, ["A=1", "B"]);
-        assert!(run.interactive && run.tty && run.rm);
+        assert_eq!(run.container.image, "img");
+        assert_eq!(run.container.command, ["cmd", "-x", "--rm"]);
+        assert_eq!(run.container.env, ["A=1", "B"]);
+        assert!(run.container.interactive && run.container.tty && run.container.rm);
     }
 
     #[test]

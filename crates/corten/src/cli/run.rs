@@ -4,6 +4,19 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// Run in the background and print the container's ID
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Print the plan and start nothing
+    #[arg(long)]
+    pub plan: bool,
+    #[command(flatten)]
+    pub container: ContainerArgs,
+}
+
+/// What a container shall be, for `run` and `create`.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArgs {
     /// Remove the container when it ends
     #[arg(long)]
     pub rm: bool,
@@ -97,9 +110,18 @@ pub(crate) struct RunArgs {
     /// Write the container's ID to this file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
-    /// Print the plan and start nothing
-    #[arg(long)]
-    pub plan: bool,
+    /// Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub restart: String,
+    /// What asks the program to end, instead of the image's signal or SIGTERM
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// How many seconds it may take for that before it is killed
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// How much of its output is kept, `max-size=20m` or `max-file=5`
+    #[arg(long = "log-opt", value_name = "NAME=VALUE")]
+    pub log_options: Vec<String>,
     /// Say nothing of one's own
     #[arg(short, long)]
     pub quiet: bool,
@@ -152,4 +174,66 @@ pub(crate) struct RmArgs {
     /// Kill a running container first, and say nothing of one that is not there
     #[arg(short, long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainersArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+    /// What asks the program to end, instead of the signal that the container was made with
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// How many seconds it may take for that before it is killed
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    pub time: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+    /// The signal to send
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    pub signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Its new name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Go on as the container writes, until it ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last lines, or `all`
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
+    pub tail: String,
+    /// Not before this time, such as `2026-11-21T16:30:00Z`, or so long ago, such as `10m`
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Not after this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Print the time of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
 }

@@ -10,7 +10,9 @@ mod emulation;
 mod history;
 mod images;
 mod inspect;
+mod life;
 mod lock;
+mod logs;
 mod outputs;
 mod ps;
 mod rm;
@@ -124,6 +126,8 @@ fn starts_programs(command: &Command) -> bool {
             | Command::Builder(_)
             | Command::Image(_)
             | Command::Run(_)
+            | Command::Start(_)
+            | Command::Restart(_)
             | Command::Base(_)
     )
 }
@@ -136,6 +140,14 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         | Command::Builder(BuildxCommand::Build(arguments))
         | Command::Image(BuildxCommand::Build(arguments)) => build::build(context, &arguments),
         Command::Run(arguments) => run::run(context, &arguments),
+        Command::Create(arguments) => run::create(context, &arguments),
+        Command::Start(arguments) => life::start(context, &arguments),
+        Command::Stop(arguments) => life::stop(context, &arguments),
+        Command::Restart(arguments) => life::restart(context, &arguments),
+        Command::Kill(arguments) => life::kill(context, &arguments),
+        Command::Wait(arguments) => life::wait(context, &arguments),
+        Command::Logs(arguments) => logs::logs(context, &arguments),
+        Command::Rename(arguments) => life::rename(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),
         Command::Images(arguments) => images::images(context, &arguments),

@@ -62,12 +62,7 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
 
 fn row(container: &Container, whole: bool, now: i64) -> Value {
     let record = &container.record;
-    let status = match (container.running, record.exit_code) {
-        (true, _) => "Up".to_owned(),
-        (false, Some(code)) if record.oom_killed => format!("Exited ({code}, out of memory)"),
-        (false, Some(code)) => format!("Exited ({code})"),
-        (false, None) => "Exited (unknown)".to_owned(),
-    };
+    let (state, status) = state(container, now);
     let id = record.id.get(..SHORT_ID).filter(|_| !whole).unwrap_or(&record.id);
     let mut command: String = record.command.join(" ").chars().take(COMMAND_WIDTH).collect();
     if whole {
@@ -81,8 +76,34 @@ fn row(container: &Container, whole: bool, now: i64) -> Value {
         "CreatedAt": corten_oci::time::rfc3339(record.created),
         "RunningFor": ui::age(record.created, now),
         "Status": status,
-        "State": if container.running { "running" } else { "exited" },
+        "State": state,
         "ExitCode": record.exit_code,
         "Names": record.name,
     })
+}
+
+/// Docker's word for a container's state, and a sentence about it.
+fn state(container: &Container, now: i64) -> (&'static str, String) {
+    let record = &container.record;
+    let since = |time: Option<i64>| time.map(|time| ui::age(time, now));
+    let code = |code: i32| {
+        let oom = if record.oom_killed { ", out of memory" } else { "" };
+        format!("({code}{oom})")
+    };
+    match (container.running, record.exit_code) {
+        (true, Some(last)) => ("restarting", format!("Restarting {}", code(last))),
+        (true, None) => {
+            let since = since(record.started).unwrap_or_default();
+            let status = since.strip_suffix(" ago").map(|time| format!("Up {time}"));
+            ("running", status.unwrap_or_else(|| "Up".to_owned()))
+        }
+        (false, _) if record.started.is_none() && record.error.is_none() => {
+            ("created", "Created".to_owned())
+        }
+        (false, last) => {
+            let last = last.map_or_else(|| "(unknown)".to_owned(), code);
+            let ago = since(record.finished).map(|ago| format!(" {ago}")).unwrap_or_default();
+            ("exited", format!("Exited {last}{ago}"))
+        }
+    }
 }

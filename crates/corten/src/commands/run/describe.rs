@@ -1,10 +1,12 @@
 //! Small pieces of `corten run`: the record, the root file system, and a word about root.
 
-use corten_runtime::{ContainerSpec, Rootfs, UserNamespace};
+use corten_monitor::{Definition, ParseRestartError, Restart};
+use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
+use corten_runtime::{ContainerSpec, Rootfs, Stdin, UserNamespace};
 use corten_store::{ContainerRecord, Image, RunningContainer, Store};
 
-use super::options::Request;
-use crate::cli::RunArgs;
+use super::options::flag;
+use crate::cli::ContainerArgs;
 use crate::commands::Context;
 use crate::error::CliError;
 
@@ -25,22 +27,63 @@ pub(super) fn rootfs(
 
 pub(super) fn record(
     id: &str,
-    arguments: &RunArgs,
+    arguments: &ContainerArgs,
     image: &Image,
-    request: &Request,
+    spec: &ContainerSpec,
+    pid: Option<u32>,
 ) -> ContainerRecord {
+    let created = super::now();
     ContainerRecord {
         id: id.to_owned(),
         name: arguments.name.clone().unwrap_or_else(|| default_name(id)),
         image: image.id,
         image_name: arguments.image.clone(),
-        command: request.command().to_vec(),
-        created: super::now(),
-        pid: Some(std::process::id()),
+        command: spec.args.clone(),
+        created,
+        started: pid.map(|_| created),
+        finished: None,
+        restarts: 0,
+        error: None,
+        pid,
         exit_code: None,
         oom_killed: false,
         remove_at_end: arguments.rm,
     }
+}
+
+/// How the container is run whenever it is started again.
+pub(super) fn definition(
+    arguments: &ContainerArgs,
+    image: &Image,
+    spec: &ContainerSpec,
+) -> Result<Definition, CliError> {
+    let mut spec = spec.clone();
+    // In the background there is nobody to read from.
+    spec.stdin = Stdin::Null;
+    let mut definition = Definition::new(spec);
+    let config = &image.config.config;
+    if let Some(signal) = arguments.stop_signal.as_ref().or(config.stop_signal.as_ref()) {
+        definition.stop_signal = flag("stop-signal", parse_signal(signal))?;
+    }
+    let of_image = config.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok());
+    if let Some(seconds) = arguments.stop_timeout.or(of_image) {
+        definition.stop_timeout_seconds = seconds;
+    }
+    definition.restart = arguments.restart.parse().map_err(|error: ParseRestartError| {
+        let hint = error.hint().to_owned();
+        CliError::new(format!("failed to read `--restart`: {error}")).hint(hint)
+    })?;
+    if definition.restart != Restart::No && arguments.rm {
+        return Err(CliError::new("a container cannot be both removed and started again")
+            .hint("leave out `--rm` or `--restart`".to_owned()));
+    }
+    for text in &arguments.log_options {
+        match flag("log-opt", parse_log_option(text))? {
+            LogOption::MaxSizeBytes(bytes) => definition.log.max_size_bytes = bytes,
+            LogOption::MaxFiles(count) => definition.log.max_files = count,
+        }
+    }
+    Ok(definition)
 }
 
 /// Two words that the ID chooses, so that people can say the name.
@@ -71,7 +114,7 @@ const TOLD: &str = "told-of-root";
 /// Says once for each image that it runs as root, with the remedy; only where a person looks.
 pub(super) fn warn_of_root(
     context: &Context,
-    arguments: &RunArgs,
+    arguments: &ContainerArgs,
     store: &Store,
     image: &Image,
     spec: &ContainerSpec,

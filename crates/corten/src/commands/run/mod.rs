@@ -1,4 +1,4 @@
-//! `corten run`: an image and flags to a container in the foreground.
+//! `corten run` and `corten create`: an image and flags to a container.
 
 mod describe;
 mod options;
@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
-use corten_runtime::{Exit, HostFacts, Io, Network, Notice, Outcome, Plan};
-use corten_store::{ContainerRecord, Found, Image, RunningContainer, Snapshot, Store};
+use corten_runtime::{ContainerSpec, Exit, HostFacts, Io, Network, Notice, Outcome};
+use corten_store::{Found, Image, RunningContainer, Snapshot, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
 use super::Context;
 use crate::bases::{GOLDEN, Resolver};
-use crate::cli::{ProgressMode, PullPolicy, RunArgs};
+use crate::cli::{ContainerArgs, ProgressMode, PullPolicy, RunArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
@@ -22,83 +22,123 @@ use crate::ui::{self, Progress};
 const EXIT_NOT_STARTED: u8 = 125;
 
 pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
-    start(context, arguments).map_err(|mut error| {
-        if error.code == crate::cli::EXIT_FAILURE {
-            error.code = EXIT_NOT_STARTED;
-        }
-        error
-    })
+    start(context, arguments).map_err(not_started)
+}
+
+/// `corten create`: everything but the start.
+pub(super) fn create(context: &Context, flags: &ContainerArgs) -> Result<ExitCode, CliError> {
+    let made = prepare(context, flags).and_then(|prepared| {
+        let container = prepared.record(context, flags, None)?;
+        context.ui.line(&container.record().id);
+        Ok(ExitCode::SUCCESS)
+    });
+    made.map_err(not_started)
+}
+
+fn not_started(mut error: CliError) -> CliError {
+    if error.code == crate::cli::EXIT_FAILURE {
+        error.code = EXIT_NOT_STARTED;
+    }
+    error
 }
 
 fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
-    if arguments.tty && !rustix::termios::isatty(std::io::stdin()) {
+    let flags = &arguments.container;
+    if flags.tty && !arguments.detach && !rustix::termios::isatty(std::io::stdin()) {
         return Err(CliError::new(
             "standard input is no terminal, so `--tty` has nothing to show on",
         )
         .hint("leave out `-t`, or run it in a terminal".to_owned()));
     }
-    let store = context.store()?;
-    let image = find_image(context, arguments, &store)?;
-    check_platform(context, &image, arguments)?;
-    let snapshot = Snapshot::new(&image.layers)?;
-    let facts = HostFacts::gather()?;
-    let id = new_id();
-    let request = options::Request::new(context, arguments, &image, &snapshot, &id)?;
-    refuse_missing_environment(context, &image, &request)?;
-
+    let prepared = prepare(context, flags)?;
     if arguments.plan {
-        let rootfs = describe::rootfs(&image, None, arguments.read_only);
-        let plan = corten_runtime::plan(&request.spec(rootfs), &facts)?;
+        let plan = corten_runtime::plan(&prepared.spec, &prepared.facts)?;
         context.ui.data(&plan.to_string());
         return Ok(ExitCode::SUCCESS);
     }
-    let record = describe::record(&id, arguments, &image, &request);
-    let container = create(&store, record, &image)?;
-    let rootfs = describe::rootfs(&image, Some(&container), arguments.read_only);
-    let mut spec = request.spec(rootfs);
-    describe::warn_of_root(context, arguments, &store, &image, &spec)?;
-    let plan = plan_with_network(context, arguments, &mut spec, &facts)?;
-    if let Some(path) = &arguments.cidfile {
-        corten_sys::file::write_atomic(path, id.as_bytes(), 0o644)?;
+    if arguments.detach {
+        let container = prepared.record(context, flags, None)?;
+        return super::life::begin(context, container, flags.quiet);
     }
-    notices(context, arguments, &plan.notices);
+    let container = prepared.record(context, flags, Some(std::process::id()))?;
+    let mut spec = prepared.spec;
+    spec.rootfs = describe::rootfs(&prepared.image, Some(&container), flags.read_only);
+    describe::warn_of_root(context, flags, &prepared.store, &prepared.image, &spec)?;
+    let plan = corten_runtime::plan(&spec, &prepared.facts)?;
+    notices(context, flags, &plan.notices);
     let outcome = corten_runtime::run(&plan, Io::inherit());
-    finish(context, arguments, container, outcome)
+    finish(context, flags, container, outcome)
 }
 
-/// Plans; where the default network cannot be had without root, plans without one and says so.
-fn plan_with_network(
+/// A container that could be made now.
+struct Prepared {
+    id: String,
+    store: Store,
+    image: Image,
+    facts: HostFacts,
+    /// With the image's layers as root file system, and changes in memory.
+    spec: ContainerSpec,
+}
+
+fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliError> {
+    let store = context.store()?;
+    let image = find_image(context, flags, &store)?;
+    check_platform(context, &image, flags)?;
+    let snapshot = Snapshot::new(&image.layers)?;
+    let facts = HostFacts::gather()?;
+    let id = new_id();
+    let request = options::Request::new(context, flags, &image, &snapshot, &id)?;
+    refuse_missing_environment(context, &image, &request)?;
+    let mut spec = request.spec(describe::rootfs(&image, None, flags.read_only));
+    settle_network(context, flags, &mut spec, &facts);
+    Ok(Prepared { id, store, image, facts, spec })
+}
+
+impl Prepared {
+    /// Writes the container down and takes it; `pid` is who will run it, if that is known.
+    fn record(
+        &self,
+        context: &Context,
+        flags: &ContainerArgs,
+        pid: Option<u32>,
+    ) -> Result<RunningContainer, CliError> {
+        let definition = describe::definition(flags, &self.image, &self.spec)?.encode()?;
+        let record = describe::record(&self.id, flags, &self.image, &self.spec, pid);
+        let container = self.store.create_container(record, &definition, &self.image)?;
+        if let Some(path) = &flags.cidfile {
+            corten_sys::file::write_atomic(path, self.id.as_bytes(), 0o644)?;
+        }
+        if context.verbose {
+            context.ui.note(&format!("the container is `{}`", container.record().name));
+        }
+        Ok(container)
+    }
+}
+
+/// Where the default network cannot be had without root, there is none, and that is said.
+fn settle_network(
     context: &Context,
-    arguments: &RunArgs,
-    spec: &mut corten_runtime::ContainerSpec,
+    flags: &ContainerArgs,
+    spec: &mut ContainerSpec,
     facts: &HostFacts,
-) -> Result<Plan, CliError> {
+) {
     if spec.network == Network::Default
-        && arguments.network.is_none()
+        && flags.network.is_none()
         && spec.ports.is_empty()
         && let Err(reasons) = facts.default_network()
     {
         // Less than asked for, but never less isolated.
         spec.network = Network::None;
-        if !arguments.quiet {
+        if !flags.quiet {
             context.ui.warning(&format!("the container has no network: {reasons}"));
         }
     }
-    Ok(corten_runtime::plan(spec, facts)?)
-}
-
-fn create(
-    store: &Store,
-    record: ContainerRecord,
-    image: &Image,
-) -> Result<RunningContainer, CliError> {
-    Ok(store.create_container(record, image)?)
 }
 
 /// Says how it ended where the exit code alone does not, and removes or keeps the container.
 fn finish(
     context: &Context,
-    arguments: &RunArgs,
+    arguments: &ContainerArgs,
     container: RunningContainer,
     outcome: Result<Outcome, corten_runtime::RunError>,
 ) -> Result<ExitCode, CliError> {
@@ -135,7 +175,7 @@ fn finish(
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-fn notices(context: &Context, arguments: &RunArgs, notices: &[Notice]) {
+fn notices(context: &Context, arguments: &ContainerArgs, notices: &[Notice]) {
     for notice in notices {
         if notice.is_warning() {
             if !arguments.quiet {
@@ -148,7 +188,11 @@ fn notices(context: &Context, arguments: &RunArgs, notices: &[Notice]) {
 }
 
 /// Takes the image from the store, or makes it where its name says how.
-fn find_image(context: &Context, arguments: &RunArgs, store: &Store) -> Result<Image, CliError> {
+fn find_image(
+    context: &Context,
+    arguments: &ContainerArgs,
+    store: &Store,
+) -> Result<Image, CliError> {
     let chosen = super::images::platform(arguments.platform.as_deref())?;
     let wanted = chosen.clone().unwrap_or_else(Platform::host);
     match store.find(&arguments.image)? {
@@ -182,7 +226,11 @@ fn find_image(context: &Context, arguments: &RunArgs, store: &Store) -> Result<I
 
 /// Refuses an image of another processor before the kernel does in its own words, or says that it is
 /// emulated.
-fn check_platform(context: &Context, image: &Image, arguments: &RunArgs) -> Result<(), CliError> {
+fn check_platform(
+    context: &Context,
+    image: &Image,
+    arguments: &ContainerArgs,
+) -> Result<(), CliError> {
     let platform = image.config.platform();
     if let Some(wanted) = super::images::platform(arguments.platform.as_deref())?
         && !wanted.accepts(&platform)

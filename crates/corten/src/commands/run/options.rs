@@ -13,7 +13,7 @@ use corten_runtime::{
 };
 use corten_store::{Image, Snapshot};
 
-use crate::cli::{NetworkFlag, RunArgs};
+use crate::cli::{ContainerArgs, NetworkFlag};
 use crate::commands::Context;
 use crate::error::CliError;
 
@@ -33,7 +33,7 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(
         context: &Context,
-        arguments: &RunArgs,
+        arguments: &ContainerArgs,
         image: &Image,
         snapshot: &Snapshot,
         id: &str,
@@ -75,10 +75,6 @@ impl Request {
         &self.spec.env
     }
 
-    pub(super) fn command(&self) -> &[String] {
-        &self.spec.args
-    }
-
     /// The whole description, with this root file system.
     pub(super) fn spec(&self, rootfs: Rootfs) -> ContainerSpec {
         ContainerSpec { rootfs, ..self.spec.clone() }
@@ -86,7 +82,7 @@ impl Request {
 }
 
 /// Names the flag in the message of a value that cannot be understood.
-fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
+pub(super) fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
     result.map_err(|error| {
         let hint = error.hint();
         CliError::new(format!("failed to read `--{name}`: {error}")).hint(hint)
@@ -94,7 +90,7 @@ fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
 }
 
 /// Docker's rule: a new entrypoint drops the image's command, a new command keeps the entrypoint.
-fn command(arguments: &RunArgs, image: &Image) -> Vec<String> {
+fn command(arguments: &ContainerArgs, image: &Image) -> Vec<String> {
     let config = &image.config.config;
     let mut words = Vec::new();
     match &arguments.entrypoint {
@@ -109,7 +105,11 @@ fn command(arguments: &RunArgs, image: &Image) -> Vec<String> {
     words
 }
 
-fn resolve_user(arguments: &RunArgs, image: &Image, snapshot: &Snapshot) -> Result<User, CliError> {
+fn resolve_user(
+    arguments: &ContainerArgs,
+    image: &Image,
+    snapshot: &Snapshot,
+) -> Result<User, CliError> {
     let wanted =
         arguments.user.as_deref().or(image.config.config.user.as_deref()).unwrap_or_default();
     let read = |path: &str| -> Result<Vec<u8>, CliError> {
@@ -121,7 +121,7 @@ fn resolve_user(arguments: &RunArgs, image: &Image, snapshot: &Snapshot) -> Resu
 /// The image's variables, then the files', then the flags'; `HOME` and `PATH` where none set them.
 fn environment(
     context: &Context,
-    arguments: &RunArgs,
+    arguments: &ContainerArgs,
     image: &Image,
     user: &User,
 ) -> Result<Vec<String>, CliError> {
@@ -158,13 +158,13 @@ fn environment(
     Ok(variables)
 }
 
-fn working_directory(arguments: &RunArgs, image: &Image) -> PathBuf {
+fn working_directory(arguments: &ContainerArgs, image: &Image) -> PathBuf {
     let inherited = image.config.config.working_dir.as_deref().unwrap_or("/");
     let base = Path::new(if inherited.is_empty() { "/" } else { inherited });
     arguments.workdir.as_deref().map_or_else(|| base.to_owned(), |given| base.join(given))
 }
 
-fn mounts(arguments: &RunArgs, cwd: &Path) -> Result<Vec<Mount>, CliError> {
+fn mounts(arguments: &ContainerArgs, cwd: &Path) -> Result<Vec<Mount>, CliError> {
     let mut mounts = Vec::new();
     for text in &arguments.volumes {
         match flag("volume", options::parse_volume(text, cwd))? {
@@ -211,11 +211,11 @@ fn existing(mut mount: BindMount) -> Result<BindMount, CliError> {
     }
 }
 
-fn ports(arguments: &RunArgs) -> Result<Vec<PortMapping>, CliError> {
+fn ports(arguments: &ContainerArgs) -> Result<Vec<PortMapping>, CliError> {
     Ok(network::parse_ports(&arguments.publish)?)
 }
 
-fn user_namespace(arguments: &RunArgs) -> Result<UserNamespace, CliError> {
+fn user_namespace(arguments: &ContainerArgs) -> Result<UserNamespace, CliError> {
     match arguments.userns.as_str() {
         "auto" => Ok(UserNamespace::Auto),
         "host" => Ok(UserNamespace::Host),
@@ -224,11 +224,11 @@ fn user_namespace(arguments: &RunArgs) -> Result<UserNamespace, CliError> {
     }
 }
 
-fn rlimits(arguments: &RunArgs) -> Result<Vec<Rlimit>, CliError> {
+fn rlimits(arguments: &ContainerArgs) -> Result<Vec<Rlimit>, CliError> {
     arguments.ulimits.iter().map(|text| flag("ulimit", options::parse_ulimit(text))).collect()
 }
 
-fn resources(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
+fn resources(arguments: &ContainerArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
     if let Some(memory) = &arguments.memory {
         let bytes = flag("memory", options::parse_bytes(memory))?;
         spec.resources.memory_bytes = Some(Limit::required(bytes));
@@ -254,7 +254,7 @@ fn resources(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliErr
     Ok(())
 }
 
-fn security(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
+fn security(arguments: &ContainerArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
     let defaults: BTreeSet<Capability> = default_capabilities();
     spec.capabilities = flag(
         "cap-add",
@@ -276,7 +276,7 @@ fn security(arguments: &RunArgs, spec: &mut ContainerSpec) -> Result<(), CliErro
 /// Nodes by path, and devices by CDI with all that they need.
 fn devices(
     context: &Context,
-    arguments: &RunArgs,
+    arguments: &ContainerArgs,
     spec: &mut ContainerSpec,
 ) -> Result<(), CliError> {
     let mut names = Vec::new();
@@ -318,10 +318,10 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn arguments(line: &str) -> RunArgs {
+    fn arguments(line: &str) -> ContainerArgs {
         let words = ["corten", "run"].into_iter().chain(line.split(' '));
         match Cli::parse_from(words).command {
-            Command::Run(arguments) => *arguments,
+            Command::Run(arguments) => arguments.container,
             other => panic!("{other:?}"),
         }
     }

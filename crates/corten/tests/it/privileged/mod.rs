@@ -6,6 +6,7 @@ mod conformance;
 mod devices;
 mod entitlements;
 mod interrupted;
+mod life;
 mod locks;
 mod outputs;
 mod platforms;

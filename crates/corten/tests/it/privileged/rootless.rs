@@ -124,3 +124,22 @@ fn somebody_elses_store_is_refused() {
     "#]],
     );
 }
+
+#[test]
+fn a_user_with_one_id_has_containers_in_the_background() {
+    require!(Need::Root, Need::UserNamespaces, Need::RootlessOverlay, Need::Program("newuidmap"));
+    let context = stranger();
+    context.run(&["build", "-q", "--network=none", "-t", "base", "base"]).success();
+    let line = "trap 'echo bye; exit 7' TERM; echo hi; while :; do sleep 0.05; done";
+    let run = ["run", "-d", "--name=one", "--network=none", "base", "sh", "-c", line];
+    context.run(&run).success();
+    // Each of these is in a user namespace of its own.
+    let looks = (0..1000).map(|_| context.run(&["logs", "one"]));
+    assert!(looks.into_iter().any(|logs| logs.stdout() == "hi\n"), "nothing was written");
+    context.run(&["stop", "one"]).success();
+    assert_eq!(context.run(&["logs", "one"]).stdout(), "hi\nbye\n");
+    assert_eq!(context.run(&["wait", "one"]).stdout(), "7\n");
+    context.run(&["start", "one"]).success();
+    context.run(&["rm", "--force", "one"]).success();
+    assert_eq!(context.run(&["ps", "--all", "--quiet"]).stdout(), "");
+}

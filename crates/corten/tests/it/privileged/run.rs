@@ -211,12 +211,12 @@ fn a_kept_container_is_listed_and_removed() {
     context.check(
         &["ps", "--all"],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        CONTAINER ID  IMAGE  COMMAND  CREATED  STATUS  NAMES
-        [ID]  base  sh -c exit 4  [AGE]  Exited (4)  one
-        --- stderr
-    "#]],
+            exit: 0
+            --- stdout
+            CONTAINER ID  IMAGE  COMMAND  CREATED  STATUS  NAMES
+            [ID]  base  sh -c exit 4  [AGE]  Exited (4) [AGE]  one
+            --- stderr
+        "#]],
     );
     context.check(
         &["ps", "--quiet"],
@@ -229,11 +229,11 @@ fn a_kept_container_is_listed_and_removed() {
     context.check(
         &["ps", "-a", "--format", "{{.Names}} {{.Status}}"],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        one Exited (4)
-        --- stderr
-    "#]],
+            exit: 0
+            --- stdout
+            one Exited (4) [AGE]
+            --- stderr
+        "#]],
     );
     context.command(flags.iter().chain(&["true"])).run().check(&expect![[r#"
         exit: 125
@@ -303,12 +303,12 @@ fn a_running_container_is_removed_by_force_only() {
     context.check(
         &["rm", "long"],
         &expect![[r#"
-        exit: 2
-        --- stdout
-        --- stderr
-        error: container `long` is running
-        hint: end its program, or kill and remove it: `corten rm --force long`
-    "#]],
+            exit: 2
+            --- stdout
+            --- stderr
+            error: container `long` is running
+            hint: `corten stop long` first, or kill and remove it: `corten rm --force long`
+        "#]],
     );
     context.check(
         &["rm", "-f", "long"],

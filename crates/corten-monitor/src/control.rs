@@ -1,0 +1,161 @@
+//! Asking a container's monitor.
+//!
+//! One connection is one request and one reply, each a line of JSON. A socket's address has room for 108
+//! bytes of path only, so it is named by a descriptor of its directory.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use corten_sys::error::IoError;
+use corten_sys::file;
+use serde::{Deserialize, Serialize};
+
+use crate::error::MonitorError;
+
+/// The socket in a container's directory.
+const SOCKET: &str = "control.sock";
+
+/// Requests and replies are short; more is no monitor.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a monitor is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub(crate) enum Request {
+    /// Sends a signal to the first process.
+    Signal { signal: i32 },
+    /// Ends the container: by the signal, and when the time is over by SIGKILL. The reply comes when it
+    /// has ended.
+    Stop { signal: Option<i32>, timeout_seconds: Option<u32> },
+    /// The reply comes when the program ends, also if it is started again.
+    Wait,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    /// Why it could not be done.
+    pub error: Option<String>,
+    pub ended: Option<Ended>,
+}
+
+/// How a container's program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// As a shell tells it: 128 and the number for a signal.
+    pub code: i32,
+    pub oom_killed: bool,
+}
+
+/// A container whose monitor can be asked.
+#[derive(Debug)]
+pub struct Control {
+    folder: PathBuf,
+}
+
+/// Finds the monitor of the container in a directory; `None` if nobody listens there.
+pub fn connect(folder: &Path) -> Result<Option<Control>, MonitorError> {
+    let control = Control { folder: folder.to_owned() };
+    Ok(control.open()?.map(|_| control))
+}
+
+impl Control {
+    /// Sends a signal to the container's first process.
+    pub fn signal(&self, signal: i32) -> Result<(), MonitorError> {
+        self.ask(&Request::Signal { signal }).map(drop)
+    }
+
+    /// Ends the container and waits for that; `None` takes what the container was made with.
+    pub fn stop(
+        &self,
+        signal: Option<i32>,
+        timeout_seconds: Option<u32>,
+    ) -> Result<(), MonitorError> {
+        self.ask(&Request::Stop { signal, timeout_seconds }).map(drop)
+    }
+
+    /// Waits until the program ends; `None` if the monitor went away before it could say how.
+    pub fn wait(&self) -> Result<Option<Ended>, MonitorError> {
+        Ok(self.ask(&Request::Wait)?.and_then(|reply| reply.ended))
+    }
+
+    /// The reply; `None` if the monitor went away meanwhile.
+    fn ask(&self, request: &Request) -> Result<Option<Reply>, MonitorError> {
+        let Some(mut stream) = self.open()? else { return Ok(None) };
+        let mut line = serde_json::to_vec(request).map_err(MonitorError::Encode)?;
+        line.push(b'\n');
+        let is_gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        };
+        match stream.write_all(&line) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            other => other.map_err(MonitorError::Control)?,
+        }
+        let reply: Option<Reply> = match receive(&stream) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            other => other.map_err(MonitorError::Control)?,
+        };
+        match reply {
+            Some(Reply { error: Some(error), .. }) => Err(MonitorError::Refused(error)),
+            reply => Ok(reply),
+        }
+    }
+
+    fn open(&self) -> Result<Option<UnixStream>, MonitorError> {
+        let named = Named::new(&self.folder);
+        let Some(named) = file::absent_is_none(named)? else { return Ok(None) };
+        match UnixStream::connect(&named.path) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(MonitorError::Control(error)),
+        }
+    }
+}
+
+/// Listens for requests in a container's directory. A socket that a dead monitor left is replaced.
+pub(crate) fn listen(folder: &Path) -> Result<UnixListener, IoError> {
+    let path = folder.join(SOCKET);
+    file::remove_tree(&path)?;
+    let named = Named::new(folder)?;
+    UnixListener::bind(&named.path).map_err(|error| IoError::new("listen on", &path, error))
+}
+
+/// Reads one line of JSON; `None` at the end.
+pub(crate) fn receive<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+}
+
+/// Writes one line of JSON.
+pub(crate) fn send(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// A short path for the socket, valid while the descriptor is open.
+struct Named {
+    path: PathBuf,
+    _folder: std::fs::File,
+}
+
+impl Named {
+    fn new(folder: &Path) -> Result<Self, IoError> {
+        let opened = file::open(folder)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())).join(SOCKET);
+        Ok(Self { path, _folder: opened })
+    }
+}

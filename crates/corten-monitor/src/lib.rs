@@ -1,0 +1,36 @@
+//! Containers in the background: their life, their logs, and who watches over them.
+//!
+//! There is no daemon. Each container that runs in the background has a monitor, a small process of
+//! its own (`corten __monitor`), which holds the container's lock in the store, keeps what it writes,
+//! starts it again by its policy, and writes down how it ended. Everything that must outlive a process
+//! is on disk:
+//!
+//! ```text
+//! containers/<id>/definition.json   a Definition
+//! containers/<id>/log/log.json      what it wrote, in Docker's json-file format; log.json.1 is older
+//! containers/<id>/control.sock      listens while the monitor lives
+//! ```
+//!
+//! Invariants:
+//! - Whether a container runs is told by its lock alone. A monitor that was killed takes its container
+//!   with it, and the next command finds it ended.
+//! - A line of a log is in its file before the next one is read from the container.
+//! - Only the monitor acts on the container's processes; others ask it by the socket. For an ordinary
+//!   user nobody else could: each command is in a user namespace of its own.
+#![forbid(unsafe_code)]
+
+mod control;
+mod definition;
+mod error;
+pub mod log;
+mod monitor;
+mod restart;
+mod serve;
+mod start;
+
+pub use control::{Control, Ended, connect};
+pub use definition::{Definition, LogOptions};
+pub use error::MonitorError;
+pub use monitor::{MONITOR_ARGUMENT, main};
+pub use restart::{ParseRestartError, Restart};
+pub use start::{Begun, start};

@@ -1,0 +1,233 @@
+//! The process that watches over one container.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use corten_diag::Stream;
+use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, Plan, Rootfs, RunError};
+use corten_store::{Image, RunningContainer, Store, StoreOptions};
+use corten_sys::clock::{Clock as _, SystemClock};
+use corten_sys::{process, signals, userns};
+
+use crate::control::{self, Ended};
+use crate::definition::Definition;
+use crate::error::MonitorError;
+use crate::log;
+use crate::restart::Backoff;
+use crate::serve::{Shared, heed_signals, serve};
+use crate::start::Report;
+
+/// The first argument that makes the program call [`main`]: `corten __monitor STORE ID`, with a pipe
+/// for its report as descriptor 3 and the container's lock as 4.
+pub const MONITOR_ARGUMENT: &str = "__monitor";
+
+/// Is the monitor of a container: the program calls it first thing when its first argument is
+/// [`MONITOR_ARGUMENT`].
+pub fn main() -> ExitCode {
+    let inherited = process::take_inherited(2).map(TryInto::<[OwnedFd; 2]>::try_into);
+    let Ok(Ok([report, lock])) = inherited else { return ExitCode::FAILURE };
+    let reporter = Reporter(Mutex::new(Some(report)));
+    match watch(lock, &reporter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            reporter.tell(&Report::failed(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells whoever started the monitor once how that went.
+struct Reporter(Mutex<Option<OwnedFd>>);
+
+impl Reporter {
+    /// A starter that is gone does not want to know.
+    fn tell(&self, report: &Report) {
+        let pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pipe) = pipe {
+            std::fs::File::from(pipe).write_all(&report.encode()).unwrap_or_default();
+        }
+    }
+}
+
+fn watch(lock: OwnedFd, reporter: &Reporter) -> Result<(), MonitorError> {
+    // Threads that come inherit it; programs are started with none blocked.
+    signals::block_all().map_err(MonitorError::Start)?;
+    rustix::process::setsid().map_err(|errno| MonitorError::Start(errno.into()))?;
+    rustix::process::chdir("/").map_err(|errno| MonitorError::Start(errno.into()))?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let [root, id] = arguments.as_slice() else {
+        return Err(MonitorError::Start(std::io::Error::from_raw_os_error(libc::EINVAL)));
+    };
+    let options = StoreOptions {
+        root: PathBuf::from(root),
+        in_user_namespace: !userns::is_whole_system(&userns::own_map("uid_map")?),
+    };
+    let store = Store::open(&options)?;
+    let (container, image) = store.adopt_container(&id.to_string_lossy(), lock)?;
+    let definition = Definition::decode(&container.definition()?)?;
+    let listener = control::listen(&container.folder())?;
+    let shared = Arc::new(Shared::default());
+    serve(listener, &shared, &definition)?;
+    heed_signals(&shared, &definition)?;
+    let watched = Watch { container, image, definition, shared: shared.clone(), reporter }.run();
+    shared.farewell();
+    watched
+}
+
+struct Watch<'a> {
+    container: RunningContainer,
+    image: Image,
+    definition: Definition,
+    shared: Arc<Shared>,
+    reporter: &'a Reporter,
+}
+
+impl Watch<'_> {
+    /// Runs the container until it has ended for good.
+    fn run(mut self) -> Result<(), MonitorError> {
+        let folder = log::folder(&self.container.folder());
+        let mut writer = log::Writer::open(&folder, self.definition.log)?;
+        let mut backoff = Backoff::default();
+        let mut restarts = 0;
+        let own_pid = std::process::id();
+        self.container.update(|record| {
+            record.pid = Some(own_pid);
+            record.restarts = 0;
+            record.error = None;
+        })?;
+        loop {
+            let began = SystemClock.monotonic();
+            let result = self.run_once(&mut writer);
+            let ended = match &result {
+                Ok(outcome) => Ended { code: outcome.code(), oom_killed: outcome.oom.is_some() },
+                Err(Failed { code, .. }) => Ended { code: i32::from(*code), oom_killed: false },
+            };
+            self.note(ended, result.as_ref().err())?;
+            self.shared.ended(ended);
+            if let Err(failed) = result {
+                // Nothing would be otherwise the next time. Whoever hears of it finds it finished.
+                self.container.finish(ended.code, ended.oom_killed)?;
+                self.reporter.tell(&Report::not_started(&failed));
+                return Ok(());
+            }
+            let goes_on =
+                self.definition.restart.applies(ended.code, restarts) && !self.shared.is_stopped();
+            let ran = SystemClock.monotonic().saturating_sub(began);
+            if !goes_on || !self.shared.pause(backoff.pause(ran)) {
+                return Ok(self.container.finish(ended.code, ended.oom_killed)?);
+            }
+            restarts += 1;
+            self.container.update(|record| record.restarts = restarts)?;
+            self.container.renew()?;
+        }
+    }
+
+    fn run_once(&mut self, writer: &mut log::Writer) -> Result<Outcome, Failed> {
+        let plan = self.plan()?;
+        let lost = Mutex::new(None);
+        let mut take = |stream: Stream, bytes: &[u8]| {
+            let written = writer.write(stream, bytes, SystemClock.now());
+            keep_first(&lost, written.err());
+        };
+        let container = Mutex::new(&mut self.container);
+        let started = |running: corten_runtime::Running| {
+            let mut container = container.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = SystemClock.now().seconds;
+            let noted = container.update(|record| {
+                record.started = Some(now);
+                record.exit_code = None;
+            });
+            noted.map_err(std::io::Error::other)?;
+            self.shared.began(running)?;
+            self.reporter.tell(&Report::started(&plan.notices));
+            Ok(())
+        };
+        let io = Io {
+            output: Output::Callback(&mut take),
+            forward_signals: false,
+            cancelled: None,
+            listener: None,
+            started: Some(&started),
+        };
+        let outcome = corten_runtime::run(&plan, io);
+        let outcome = outcome.map_err(|error| Failed::of_run(&error))?;
+        keep_first(&lost, writer.finish(SystemClock.now()).err());
+        if let Some(error) = lost.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            // A full disk is no reason to end what works, but it is to be known.
+            let text = format!("a part of the log is lost: {error}");
+            self.container.update(|record| record.error = Some(text)).map_err(Failed::of)?;
+        }
+        Ok(outcome)
+    }
+
+    fn plan(&self) -> Result<Plan, Failed> {
+        let mut spec = self.definition.spec.clone();
+        let lowers = self.image.layers.iter().rev().map(|layer| layer.path.clone()).collect();
+        let readonly = spec.rootfs.readonly;
+        spec.rootfs = Rootfs::layered(lowers, self.container.upper(), self.container.work());
+        spec.rootfs.readonly = readonly;
+        spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
+        let facts = HostFacts::gather().map_err(Failed::of)?;
+        corten_runtime::plan(&spec, &facts).map_err(|error| {
+            let hint = error.hint();
+            Failed { hint, ..Failed::of(error) }
+        })
+    }
+
+    fn note(&mut self, ended: Ended, failed: Option<&Failed>) -> Result<(), MonitorError> {
+        let now = SystemClock.now().seconds;
+        self.container.update(|record| {
+            record.exit_code = Some(ended.code);
+            record.oom_killed = ended.oom_killed;
+            record.finished = Some(now);
+            if let Some(failed) = failed {
+                record.error = Some(failed.message.clone());
+            }
+        })?;
+        Ok(())
+    }
+}
+
+fn keep_first<E>(place: &Mutex<Option<E>>, error: Option<E>) {
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if place.is_none() {
+        *place = error;
+    }
+}
+
+/// Why a container could not be started.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub message: String,
+    pub hint: Option<String>,
+    pub code: u8,
+}
+
+/// Docker's code for "the container was not even started".
+pub(crate) const NOT_STARTED: u8 = 125;
+
+impl Failed {
+    fn of(error: impl std::error::Error) -> Self {
+        Self { message: chain(&error), hint: None, code: NOT_STARTED }
+    }
+
+    fn of_run(error: &RunError) -> Self {
+        Self { message: chain(error), hint: error.hint(), code: error.exit_code() }
+    }
+}
+
+/// An error with its reasons, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

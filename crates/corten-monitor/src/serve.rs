@@ -1,0 +1,209 @@
+//! The monitor's side of the socket, in threads beside the one that runs the container.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use corten_runtime::Running;
+
+use crate::control::{self, Ended, Reply, Request};
+use crate::definition::Definition;
+use crate::error::MonitorError;
+
+/// The functions here need little, and there may be many monitors.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// How long the monitor waits for its last replies to be sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What the threads of a monitor share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The program that runs now.
+    running: Option<Running>,
+    /// How often a program has ended.
+    ends: u64,
+    last: Option<Ended>,
+    /// Somebody wants the container to end for good.
+    is_stopped: bool,
+    /// Connections that have not got their reply.
+    asking: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// The program has begun; if the container was stopped meanwhile, it ends at once.
+    pub(crate) fn began(&self, running: Running) -> std::io::Result<()> {
+        let mut state = self.lock();
+        if state.is_stopped {
+            running.process.kill()?;
+        }
+        state.running = Some(running);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    pub(crate) fn ended(&self, ended: Ended) {
+        self.change(|state| {
+            state.running = None;
+            state.ends += 1;
+            state.last = Some(ended);
+        });
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
+    /// Waits before the next start; false if the container was stopped meanwhile.
+    pub(crate) fn pause(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| !state.is_stopped);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.is_stopped
+    }
+
+    /// Waits until everybody who asked has the answer.
+    pub(crate) fn farewell(&self) {
+        let state = self.lock();
+        // Who does not take the answer has none; the end of the connection tells them.
+        drop(self.changed.wait_timeout_while(state, FAREWELL, |state| state.asking > 0));
+    }
+
+    /// Ends the container for good and waits until it has ended.
+    pub(crate) fn stop(&self, signal: i32, timeout: Duration) -> std::io::Result<()> {
+        let mut state = self.lock();
+        state.is_stopped = true;
+        self.changed.notify_all();
+        let ends = state.ends;
+        let Some(running) = &state.running else { return Ok(()) };
+        send(running, signal)?;
+        let waited = self.changed.wait_timeout_while(state, timeout, |state| state.ends == ends);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = state.running.as_ref().filter(|_| state.ends == ends) {
+            running.process.kill()?;
+        }
+        drop(self.changed.wait_while(state, |state| state.ends == ends));
+        Ok(())
+    }
+
+    fn wait(&self) -> Option<Ended> {
+        let state = self.lock();
+        let ends = state.ends;
+        let waited = self.changed.wait_while(state, |state| state.ends == ends && !state.is_over());
+        waited.unwrap_or_else(PoisonError::into_inner).last
+    }
+
+    fn signal(&self, signal: i32) -> std::io::Result<bool> {
+        match &self.lock().running {
+            Some(running) => send(running, signal).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+impl State {
+    /// Nothing runs, and nothing will.
+    fn is_over(&self) -> bool {
+        self.is_stopped && self.running.is_none()
+    }
+}
+
+/// One that has just ended takes no signal.
+fn send(running: &Running, signal: i32) -> std::io::Result<()> {
+    match running.process.signal(signal) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Answers requests until the process ends.
+pub(crate) fn serve(
+    listener: UnixListener,
+    shared: &Arc<Shared>,
+    definition: &Definition,
+) -> Result<(), MonitorError> {
+    let shared = shared.clone();
+    let signal = definition.stop_signal;
+    let timeout = definition.stop_timeout_seconds;
+    let accept = move || {
+        for stream in listener.incoming() {
+            // A client that is gone already needs no answer; neither does one for which there is no
+            // room: it sees the end of its connection.
+            let Ok(stream) = stream else { continue };
+            let answered = shared.clone();
+            shared.change(|state| state.asking += 1);
+            let answer = move || {
+                answer(&stream, &answered, (signal, timeout));
+                drop(stream);
+                answered.change(|state| state.asking -= 1);
+            };
+            if thread::Builder::new().stack_size(STACK_BYTES).spawn(answer).is_err() {
+                shared.change(|state| state.asking -= 1);
+            }
+        }
+    };
+    let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(accept);
+    spawned.map(drop).map_err(MonitorError::Start)
+}
+
+/// Ends the container when the machine, or a person, asks the monitor itself to end.
+pub(crate) fn heed_signals(
+    shared: &Arc<Shared>,
+    definition: &Definition,
+) -> Result<(), MonitorError> {
+    let shared = shared.clone();
+    let (signal, timeout) = (definition.stop_signal, definition.stop_timeout_seconds);
+    let heed = move || {
+        while let Ok(received) = corten_sys::signals::wait_any() {
+            if [libc::SIGTERM, libc::SIGINT].contains(&received)
+                && shared.stop(signal, Duration::from_secs(timeout.into())).is_err()
+            {
+                break;
+            }
+        }
+    };
+    let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(heed);
+    spawned.map(drop).map_err(MonitorError::Start)
+}
+
+fn answer(stream: &UnixStream, shared: &Shared, (stop_signal, stop_timeout): (i32, u32)) {
+    let request = match control::receive(stream) {
+        Ok(Some(request)) => request,
+        Ok(None) => return,
+        Err(error) => {
+            let reply = Reply { error: Some(format!("not a request: {error}")), ended: None };
+            control::send(stream, &reply).unwrap_or_default();
+            return;
+        }
+    };
+    let done = match request {
+        Request::Signal { signal } => shared.signal(signal).map(|was_there| {
+            let error = (!was_there).then(|| "no program of the container runs now".to_owned());
+            Reply { error, ended: None }
+        }),
+        Request::Stop { signal, timeout_seconds } => {
+            let timeout = Duration::from_secs(timeout_seconds.unwrap_or(stop_timeout).into());
+            shared.stop(signal.unwrap_or(stop_signal), timeout).map(|()| Reply::default())
+        }
+        Request::Wait => Ok(Reply { error: None, ended: shared.wait() }),
+    };
+    let reply = done.unwrap_or_else(|error| Reply { error: Some(error.to_string()), ended: None });
+    // Who has gone away meanwhile does not want to know.
+    control::send(stream, &reply).unwrap_or_default();
+}

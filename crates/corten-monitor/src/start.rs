@@ -1,0 +1,83 @@
+//! Starting a container in the background.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use corten_runtime::Notice;
+use corten_store::RunningContainer;
+use corten_sys::command::{Command, pipe};
+use serde::{Deserialize, Serialize};
+
+use crate::error::MonitorError;
+use crate::monitor::{Failed, MONITOR_ARGUMENT, NOT_STARTED, chain};
+
+/// A report has a few sentences.
+const REPORT_BYTES_MAX: u64 = 1 << 20;
+
+/// A container that runs in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// What is weaker than was asked for.
+    pub warnings: Vec<String>,
+}
+
+/// What the monitor tells whoever started it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "report")]
+pub(crate) enum Report {
+    Started { warnings: Vec<String> },
+    Failed { message: String, hint: Option<String>, code: u8 },
+}
+
+impl Report {
+    pub(crate) fn started(notices: &[Notice]) -> Self {
+        let warnings = notices.iter().filter(|notice| notice.is_warning());
+        Self::Started { warnings: warnings.map(Notice::to_string).collect() }
+    }
+
+    pub(crate) fn not_started(failed: &Failed) -> Self {
+        let Failed { message, hint, code } = failed;
+        Self::Failed { message: message.clone(), hint: hint.clone(), code: *code }
+    }
+
+    pub(crate) fn failed(error: &MonitorError) -> Self {
+        Self::Failed { message: chain(error), hint: error.hint(), code: NOT_STARTED }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Texts and numbers are always JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// Starts the monitor of a container and returns when its program runs.
+///
+/// The container's lock goes over to the monitor, so that nobody can come between.
+pub fn start(root: &Path, container: RunningContainer) -> Result<Begun, MonitorError> {
+    let (reader, writer) = pipe().map_err(MonitorError::Start)?;
+    let id = container.record().id.clone();
+    Command::new("/proc/self/exe")
+        .name("corten")
+        .arg(MONITOR_ARGUMENT)
+        .arg(root)
+        .arg(&id)
+        .descriptor(3, writer.as_fd())
+        .descriptor(4, container.lock())
+        .spawn()
+        .map_err(MonitorError::Start)?;
+    drop(writer);
+    let mut bytes = Vec::new();
+    let read = File::from(reader).take(REPORT_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(MonitorError::Start)?;
+    // Only now: while the monitor has not taken it, the lock is ours alone.
+    drop(container);
+    match serde_json::from_slice(&bytes) {
+        Ok(Report::Started { warnings }) => Ok(Begun { warnings }),
+        Ok(Report::Failed { message, hint, code }) => {
+            Err(MonitorError::NotStarted { message, hint, code })
+        }
+        Err(error) => Err(MonitorError::Start(std::io::Error::other(error))),
+    }
+}

@@ -1,0 +1,251 @@
+//! The life of containers in the background: start, stop, restart, kill, wait, rename.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use corten_monitor::Control;
+use corten_runtime::options::parse_signal;
+use corten_store::{Container, RunningContainer, Store};
+use corten_sys::clock::{Clock as _, SystemClock};
+use corten_sys::process::PidFd;
+
+use super::Context;
+use super::ps::find_container;
+use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StopArgs};
+use crate::error::CliError;
+
+/// A killed process that is still there after this waits for a disk or a device.
+const GONE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a container has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// How often it is looked whether one in the foreground of another terminal has ended.
+const LOOK_AT_FOREIGN_EVERY: Duration = Duration::from_millis(50);
+
+/// Starts a container that was taken, says what is weaker than asked for, and prints its ID.
+pub(super) fn begin(
+    context: &Context,
+    container: RunningContainer,
+    is_quiet: bool,
+) -> Result<ExitCode, CliError> {
+    let id = container.record().id.clone();
+    let begun = corten_monitor::start(&context.settings.root, container)?;
+    for warning in begun.warnings.iter().filter(|_| !is_quiet) {
+        context.ui.warning(warning);
+    }
+    context.ui.line(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `corten start CONTAINER…`.
+pub(super) fn start(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    Ok(each(context, &store, &arguments.containers, |container, name| {
+        // As in Docker, one that runs is as it was asked for.
+        if !container.running {
+            start_one(context, &store, &container.record.id)?;
+        }
+        context.ui.line(name);
+        Ok(())
+    }))
+}
+
+fn start_one(context: &Context, store: &Store, id: &str) -> Result<(), CliError> {
+    let taken = store.take_container(id)?;
+    let begun = corten_monitor::start(&context.settings.root, taken)?;
+    for warning in &begun.warnings {
+        context.ui.warning(warning);
+    }
+    Ok(())
+}
+
+/// `corten stop CONTAINER…`.
+pub(super) fn stop(context: &Context, arguments: &StopArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    let signal = signal(arguments)?;
+    Ok(each(context, &store, &arguments.containers, |container, name| {
+        stop_one(&store, container, signal, arguments.time)?;
+        context.ui.line(name);
+        Ok(())
+    }))
+}
+
+/// `corten restart CONTAINER…`.
+pub(super) fn restart(context: &Context, arguments: &StopArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    let signal = signal(arguments)?;
+    Ok(each(context, &store, &arguments.containers, |container, name| {
+        if container.running && container.record.remove_at_end {
+            return Err(CliError::new(format!("container `{name}` goes away when it ends"))
+                .hint("one without `--rm` can be restarted".to_owned()));
+        }
+        stop_one(&store, container, signal, arguments.time)?;
+        start_one(context, &store, &container.record.id)?;
+        context.ui.line(name);
+        Ok(())
+    }))
+}
+
+fn signal(arguments: &StopArgs) -> Result<Option<i32>, CliError> {
+    arguments.signal.as_deref().map(read_signal).transpose()
+}
+
+fn read_signal(text: &str) -> Result<i32, CliError> {
+    parse_signal(text).map_err(|error| {
+        let hint = error.hint();
+        CliError::new(format!("failed to read `--signal`: {error}")).hint(hint)
+    })
+}
+
+fn stop_one(
+    store: &Store,
+    container: &Container,
+    signal: Option<i32>,
+    time: Option<u32>,
+) -> Result<(), CliError> {
+    if !container.running {
+        return Ok(());
+    }
+    if let Some(control) = control(store, container)? {
+        control.stop(signal, time)?;
+    } else if let Some(process) = runner(store, container)? {
+        // One in the foreground passes the signal on, or ends before its program has begun.
+        process.signal(signal.unwrap_or(libc::SIGTERM)).map_err(CliError::new)?;
+        let time = Duration::from_secs(time.unwrap_or(10).into());
+        if !process.wait_end(Some(time)).map_err(CliError::new)? {
+            process.kill().map_err(CliError::new)?;
+        }
+    }
+    wait_until_gone(store, container)
+}
+
+/// Kills a container that runs, and waits until it has gone.
+pub(super) fn kill_and_wait(store: &Store, container: &Container) -> Result<(), CliError> {
+    if let Some(control) = control(store, container)? {
+        control.stop(Some(libc::SIGKILL), Some(0))?;
+    } else if let Some(process) = runner(store, container)? {
+        process.kill().map_err(CliError::new)?;
+    }
+    wait_until_gone(store, container)
+}
+
+/// `corten kill CONTAINER…`.
+pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    let signal = read_signal(&arguments.signal)?;
+    Ok(each(context, &store, &arguments.containers, |container, name| {
+        if !container.running {
+            return Err(CliError::new(format!("container `{name}` is not running"))
+                .hint("`corten ps` lists those that run".to_owned()));
+        }
+        if signal == libc::SIGKILL {
+            kill_and_wait(&store, container)?;
+        } else if let Some(control) = control(&store, container)? {
+            control.signal(signal)?;
+        } else if let Some(process) = runner(&store, container)? {
+            process.signal(signal).map_err(CliError::new)?;
+        }
+        context.ui.line(name);
+        Ok(())
+    }))
+}
+
+/// `corten wait CONTAINER…`.
+pub(super) fn wait(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    Ok(each(context, &store, &arguments.containers, |container, name| {
+        let told = match control(&store, container)? {
+            Some(control) if container.running => control.wait()?,
+            _ => None,
+        };
+        let code = match told {
+            Some(ended) => Some(ended.code),
+            None => wait_for_record(&store, container)?,
+        };
+        let code = code.ok_or_else(|| {
+            CliError::new(format!("container `{name}` has ended, and nobody knows how"))
+        })?;
+        context.ui.line(&code.to_string());
+        Ok(())
+    }))
+}
+
+/// Waits until nobody runs the container, and reads how it ended.
+fn wait_for_record(store: &Store, container: &Container) -> Result<Option<i32>, CliError> {
+    loop {
+        match store.container(&container.record.id)? {
+            None => return Ok(None),
+            Some(found) if !found.running => return Ok(found.record.exit_code),
+            Some(_) => std::thread::sleep(LOOK_AT_FOREIGN_EVERY),
+        }
+    }
+}
+
+/// `corten rename CONTAINER NAME`.
+pub(super) fn rename(context: &Context, arguments: &RenameArgs) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    let container = existing(&store, &arguments.container)?;
+    store.rename_container(&container.record.id, &arguments.name)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does something with each container; one that fails does not keep the others from it.
+fn each(
+    context: &Context,
+    store: &Store,
+    names: &[String],
+    mut act: impl FnMut(&Container, &str) -> Result<(), CliError>,
+) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        let done = existing(store, name).and_then(|container| act(&container, name));
+        if let Err(error) = done {
+            code = error.print(&context.ui);
+        }
+    }
+    code
+}
+
+/// Finds a container that must be there.
+pub(super) fn existing(store: &Store, name: &str) -> Result<Container, CliError> {
+    find_container(store, name)?.ok_or_else(|| {
+        CliError::new(format!("no container `{name}`"))
+            .hint("`corten ps --all` lists them".to_owned())
+    })
+}
+
+fn control(store: &Store, container: &Container) -> Result<Option<Control>, CliError> {
+    if !container.running {
+        return Ok(None);
+    }
+    Ok(corten_monitor::connect(&store.container_folder(&container.record.id)?)?)
+}
+
+/// The process that runs a container in the foreground; `None` if it has ended meanwhile.
+fn runner(store: &Store, container: &Container) -> Result<Option<PidFd>, CliError> {
+    let Some(pid) = container.record.pid else { return Ok(None) };
+    let process = match PidFd::open(pid) {
+        Ok(process) => process,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(CliError::new(error)),
+    };
+    // The number may have gone to another process: it was ours if the container still ran after
+    // the descriptor was opened.
+    Ok(store.container_runs(&container.record.id)?.then_some(process))
+}
+
+fn wait_until_gone(store: &Store, container: &Container) -> Result<(), CliError> {
+    let waited = SystemClock.monotonic();
+    while store.container_runs(&container.record.id)? {
+        if SystemClock.monotonic().saturating_sub(waited) > GONE_WAIT_MAX {
+            return Err(CliError::new(format!(
+                "container `{}` did not end within {} seconds",
+                container.record.name,
+                GONE_WAIT_MAX.as_secs()
+            )));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
