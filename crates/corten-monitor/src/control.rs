@@ -4,12 +4,12 @@
 //! bytes of path only, so it is named by a descriptor of its directory.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use corten_sys::error::IoError;
-use corten_sys::file;
+use corten_sys::{file, socket};
 use serde::{Deserialize, Serialize};
 
 use crate::error::MonitorError;
@@ -31,6 +31,27 @@ pub(crate) enum Request {
     Stop { signal: Option<i32>, timeout_seconds: Option<u32> },
     /// The reply comes when the program ends, also if it is started again.
     Wait,
+    /// Runs a further program in the container. The first reply says that its descriptors may be sent,
+    /// the second that it runs (with its terminal, if it has one), the third how it ended.
+    Execute(Execute),
+}
+
+/// A further program in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execute {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Variables over those of the container, `NAME=value`.
+    pub env: Vec<String>,
+    /// Where to start; `None` is where the container's own program did.
+    pub cwd: Option<PathBuf>,
+    /// As whom, in the form of `--user`; `None` is as the container's own program.
+    pub user: Option<String>,
+    pub terminal: bool,
+    /// Whether it reads anything.
+    pub interactive: bool,
+    /// With all capabilities and without a filter of system calls.
+    pub privileged: bool,
 }
 
 /// What comes back.
@@ -39,6 +60,17 @@ pub(crate) struct Reply {
     /// Why it could not be done.
     pub error: Option<String>,
     pub ended: Option<Ended>,
+    /// What to do about the error, and the exit code that it becomes.
+    #[serde(default)]
+    pub hint: Option<String>,
+    #[serde(default)]
+    pub code: Option<u8>,
+}
+
+impl Reply {
+    pub(crate) fn error(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
 }
 
 /// How a container's program ended.
@@ -81,6 +113,33 @@ impl Control {
         Ok(self.ask(&Request::Wait)?.and_then(|reply| reply.ended))
     }
 
+    /// Asks for a further program in the container and hands over its descriptors: standard input,
+    /// output and error, in this order, or none with a terminal. Returns when the program runs.
+    pub fn execute(
+        &self,
+        execute: &Execute,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Executed, MonitorError> {
+        let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
+        let mut stream = self.open()?.ok_or_else(gone)?;
+        let request = Request::Execute(execute.clone());
+        let mut line = serde_json::to_vec(&request).map_err(MonitorError::Encode)?;
+        line.push(b'\n');
+        stream.write_all(&line).map_err(MonitorError::Control)?;
+        answered(&stream)?;
+        socket::send(stream.as_fd(), HANDED_OVER, descriptors).map_err(MonitorError::Control)?;
+        let mut word = [0; 1];
+        let received = socket::receive(stream.as_fd(), &mut word).map_err(MonitorError::Control)?;
+        if received.length == 0 {
+            return Err(gone());
+        }
+        if word != *RUNS {
+            answered(&stream)?;
+            return Err(gone());
+        }
+        Ok(Executed { stream, terminal: received.fds.into_iter().next() })
+    }
+
     /// The reply; `None` if the monitor went away meanwhile.
     fn ask(&self, request: &Request) -> Result<Option<Reply>, MonitorError> {
         let Some(mut stream) = self.open()? else { return Ok(None) };
@@ -121,6 +180,49 @@ impl Control {
     }
 }
 
+/// A further program that runs in a container.
+#[derive(Debug)]
+pub struct Executed {
+    stream: UnixStream,
+    /// Our side of its terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+impl Executed {
+    /// Becomes readable when the program has ended.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Waits for the end of the program.
+    pub fn wait(self) -> Result<Ended, MonitorError> {
+        let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
+        answered(&self.stream)?.ended.ok_or_else(gone)
+    }
+}
+
+/// A reply that is no error.
+fn answered(stream: &UnixStream) -> Result<Reply, MonitorError> {
+    let reply: Option<Reply> = receive(stream).map_err(MonitorError::Control)?;
+    let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
+    match reply.ok_or_else(gone)? {
+        Reply { error: Some(message), hint, code: Some(code), .. } => {
+            Err(MonitorError::NotStarted { message, hint, code })
+        }
+        Reply { error: Some(error), .. } => Err(MonitorError::Refused(error)),
+        reply => Ok(reply),
+    }
+}
+
+/// Goes with the descriptors of a further program.
+pub(crate) const HANDED_OVER: &[u8; 1] = b"d";
+
+/// Comes when a further program runs.
+pub(crate) const RUNS: &[u8; 1] = b"r";
+
+/// Comes before a reply that says why it does not.
+pub(crate) const RUNS_NOT: &[u8; 1] = b"n";
+
 /// Listens for requests in a container's directory. A socket that a dead monitor left is replaced.
 pub(crate) fn listen(folder: &Path) -> Result<UnixListener, IoError> {
     let path = folder.join(SOCKET);
@@ -132,6 +234,7 @@ pub(crate) fn listen(folder: &Path) -> Result<UnixListener, IoError> {
 /// Reads one line of JSON; `None` at the end.
 pub(crate) fn receive<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<Option<T>> {
     let mut line = Vec::new();
+    // Nobody sends more before there was an answer, so that nothing is read too early.
     BufReader::new(stream.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Ok(None);

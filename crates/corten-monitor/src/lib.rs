@@ -22,13 +22,14 @@
 mod control;
 mod definition;
 mod error;
+mod execute;
 pub mod log;
 mod monitor;
 mod restart;
 mod serve;
 mod start;
 
-pub use control::{Control, Ended, connect};
+pub use control::{Control, Ended, Execute, Executed, connect};
 pub use definition::{Definition, LogOptions};
 pub use error::MonitorError;
 pub use monitor::{MONITOR_ARGUMENT, main};

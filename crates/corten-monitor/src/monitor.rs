@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::Stream;
-use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, Plan, Rootfs, RunError};
+use corten_runtime::{
+    ContainerSpec, HostFacts, HostFiles, Io, Outcome, Output, Plan, PlanError, Rootfs, RunError,
+};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::{process, signals, userns};
@@ -127,7 +129,8 @@ impl Watch<'_> {
     }
 
     fn run_once(&mut self, writer: &mut log::Writer) -> Result<Outcome, Failed> {
-        let plan = self.plan()?;
+        let (plan, spec) = self.plan()?;
+        self.shared.planned(&plan, &spec);
         let lost = Mutex::new(None);
         let mut take = |stream: Stream, bytes: &[u8]| {
             let written = writer.write(stream, bytes, SystemClock.now());
@@ -164,7 +167,7 @@ impl Watch<'_> {
         Ok(outcome)
     }
 
-    fn plan(&self) -> Result<Plan, Failed> {
+    fn plan(&self) -> Result<(Plan, ContainerSpec), Failed> {
         let mut spec = self.definition.spec.clone();
         let lowers = self.image.layers.iter().rev().map(|layer| layer.path.clone()).collect();
         let readonly = spec.rootfs.readonly;
@@ -172,10 +175,8 @@ impl Watch<'_> {
         spec.rootfs.readonly = readonly;
         spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
         let facts = HostFacts::gather().map_err(Failed::of)?;
-        corten_runtime::plan(&spec, &facts).map_err(|error| {
-            let hint = error.hint();
-            Failed { hint, ..Failed::of(error) }
-        })
+        let plan = corten_runtime::plan(&spec, &facts).map_err(|error| Failed::of_plan(&error))?;
+        Ok((plan, spec))
     }
 
     fn note(&mut self, ended: Ended, failed: Option<&Failed>) -> Result<(), MonitorError> {
@@ -211,11 +212,15 @@ pub(crate) struct Failed {
 pub(crate) const NOT_STARTED: u8 = 125;
 
 impl Failed {
-    fn of(error: impl std::error::Error) -> Self {
+    pub(crate) fn of_plan(error: &PlanError) -> Self {
+        Self { hint: error.hint(), ..Self::of(error) }
+    }
+
+    pub(crate) fn of(error: impl std::error::Error) -> Self {
         Self { message: chain(&error), hint: None, code: NOT_STARTED }
     }
 
-    fn of_run(error: &RunError) -> Self {
+    pub(crate) fn of_run(error: &RunError) -> Self {
         Self { message: chain(error), hint: error.hint(), code: error.exit_code() }
     }
 }

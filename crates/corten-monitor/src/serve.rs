@@ -5,11 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use corten_runtime::Running;
+use corten_runtime::{ContainerSpec, Plan, Running};
+use corten_sys::process::PidFd;
 
 use crate::control::{self, Ended, Reply, Request};
 use crate::definition::Definition;
 use crate::error::MonitorError;
+use crate::execute;
 
 /// The functions here need little, and there may be many monitors.
 const STACK_BYTES: usize = 128 * 1024;
@@ -35,6 +37,19 @@ struct State {
     is_stopped: bool,
     /// Connections that have not got their reply.
     asking: usize,
+    /// What runs, and how.
+    plan: Option<Arc<(Plan, ContainerSpec)>>,
+}
+
+/// Why something cannot be done just now.
+pub(crate) const NOTHING_RUNS: &str = "no program of the container runs now";
+
+/// A container that a further program may be started in.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub pid: u32,
+    pub process: PidFd,
+    pub plan: Arc<(Plan, ContainerSpec)>,
 }
 
 impl Shared {
@@ -45,6 +60,20 @@ impl Shared {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    /// What the next program is run by.
+    pub(crate) fn planned(&self, plan: &Plan, spec: &ContainerSpec) {
+        let planned = Arc::new((plan.clone(), spec.clone()));
+        self.change(|state| state.plan = Some(planned));
+    }
+
+    /// The program that runs and what it is run by.
+    pub(crate) fn running(&self) -> std::io::Result<Option<Target>> {
+        let state = self.lock();
+        let (Some(running), Some(plan)) = (&state.running, &state.plan) else { return Ok(None) };
+        let process = running.process.try_clone()?;
+        Ok(Some(Target { pid: running.pid, process, plan: plan.clone() }))
     }
 
     /// The program has begun; if the container was stopped meanwhile, it ends at once.
@@ -187,23 +216,23 @@ fn answer(stream: &UnixStream, shared: &Shared, (stop_signal, stop_timeout): (i3
         Ok(Some(request)) => request,
         Ok(None) => return,
         Err(error) => {
-            let reply = Reply { error: Some(format!("not a request: {error}")), ended: None };
+            let reply = Reply::error(format!("not a request: {error}"));
             control::send(stream, &reply).unwrap_or_default();
             return;
         }
     };
     let done = match request {
-        Request::Signal { signal } => shared.signal(signal).map(|was_there| {
-            let error = (!was_there).then(|| "no program of the container runs now".to_owned());
-            Reply { error, ended: None }
-        }),
+        Request::Signal { signal } => shared
+            .signal(signal)
+            .map(|was_there| if was_there { Reply::default() } else { Reply::error(NOTHING_RUNS) }),
+        Request::Execute(request) => return execute::answer(stream, shared, &request),
         Request::Stop { signal, timeout_seconds } => {
             let timeout = Duration::from_secs(timeout_seconds.unwrap_or(stop_timeout).into());
             shared.stop(signal.unwrap_or(stop_signal), timeout).map(|()| Reply::default())
         }
-        Request::Wait => Ok(Reply { error: None, ended: shared.wait() }),
+        Request::Wait => Ok(Reply { ended: shared.wait(), ..Reply::default() }),
     };
-    let reply = done.unwrap_or_else(|error| Reply { error: Some(error.to_string()), ended: None });
+    let reply = done.unwrap_or_else(|error| Reply::error(error.to_string()));
     // Who has gone away meanwhile does not want to know.
     control::send(stream, &reply).unwrap_or_default();
 }

@@ -47,8 +47,11 @@ pub use facts::{HostFacts, Ids};
 pub use init::{INIT_ARGUMENT, init_main};
 pub use network::ports::PortMapping;
 pub use notice::Notice;
-pub use plan::{Plan, plan};
-pub use run::{Exit, Io, Oom, Outcome, Output, Running, Started, TakeListener, run};
+pub use plan::{Plan, plan, plan_another};
+pub use run::{
+    Exit, Given, Io, Oom, Outcome, Output, Running, Started, Streams, TakeListener, attend, run,
+    run_another,
+};
 pub use spec::{
     BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,
     Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,

@@ -49,6 +49,10 @@ pub(crate) enum RootStep {
         path: PathBuf,
         map_owners: bool,
     },
+    /// That of a container that runs, whose namespaces (`CLONE_NEW*`) are joined.
+    Joined {
+        namespaces: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,9 +182,11 @@ pub(crate) enum Step {
     Hostname {
         name: String,
     },
-    /// Makes a terminal, sends its other side to the caller, takes it as standard input and output.
+    /// Makes a terminal, sends its other side to the caller, takes it as standard input and output;
+    /// `console` makes it the container's console too.
     Terminal {
         uid: u32,
+        console: bool,
     },
     Rlimit {
         resource: RlimitKind,
@@ -353,6 +359,7 @@ impl fmt::Display for RootStep {
             Self::Directory { path, map_owners } => {
                 write!(f, "take {} as root{}", path.display(), owners(*map_owners))
             }
+            Self::Joined { .. } => f.write_str("join the container's namespaces"),
             Self::Overlay(overlay) => {
                 let layers = overlay.lowers.len();
                 let word = if layers == 1 { "layer" } else { "layers" };

@@ -1,5 +1,5 @@
 //! Namespaces: new ones, other ones, and their identity.
-#![expect(unsafe_code, reason = "unshare has no safe wrapper")]
+#![expect(unsafe_code, reason = "unshare and setns have no safe wrapper")]
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -31,6 +31,36 @@ pub fn unshare(namespaces: u64) -> io::Result<()> {
 /// Moves the calling thread into a namespace that is open as a file.
 pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(namespace, None)?)
+}
+
+/// Moves the calling thread into namespaces of a process, all at once: a user namespace first gives the
+/// rights that the others need. A process namespace is that of later children (setns(2), Linux 5.8).
+pub fn join(process: BorrowedFd<'_>, namespaces: u64) -> io::Result<()> {
+    let bits = i32::try_from(namespaces).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the descriptor is open for the call, and only namespace bits have a meaning here.
+    let result = unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(&process), bits) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The namespaces, of those that containers have, in which a process differs from this one.
+pub fn different(pid: u32) -> Result<u64, IoError> {
+    const KINDS: [(&str, u64); 7] = [
+        ("user", USER),
+        ("mnt", MOUNT),
+        ("pid", PID),
+        ("net", NETWORK),
+        ("ipc", IPC),
+        ("uts", UTS),
+        ("cgroup", CGROUP),
+    ];
+    let own = std::process::id();
+    let mut found = 0;
+    for (kind, bit) in KINDS {
+        if identity(pid, kind)? != identity(own, kind)? {
+            found |= bit;
+        }
+    }
+    Ok(found)
 }
 
 /// Returns what tells a process's namespace from others: `net:[4026531840]`.

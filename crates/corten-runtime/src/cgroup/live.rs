@@ -48,9 +48,7 @@ impl Groups {
             remove_stale(&parent.join(FOLDER));
         }
         for group in &plan.groups {
-            let folder = group.parent.join(FOLDER);
-            let directory = folder.join(format!("{id}.{}", std::process::id()));
-            let group = Group { plan: group.clone(), directory };
+            let group = Group { plan: group.clone(), directory: directory(group, id) };
             let made = make(&group, plan.v2);
             this.groups.push(group);
             if let Err(error) = made {
@@ -60,6 +58,13 @@ impl Groups {
             }
         }
         Ok(this)
+    }
+
+    /// The groups that this process has made for a container that runs.
+    pub(crate) fn existing(plan: &CgroupPlan, id: &str) -> Self {
+        let group =
+            |group: &GroupPlan| Group { plan: group.clone(), directory: directory(group, id) };
+        Self { groups: plan.groups.iter().map(group).collect(), v2: plan.v2 }
     }
 
     /// Opens the directory that a process can be started in; cgroup v2 only.
@@ -113,6 +118,11 @@ impl Groups {
         let remove = |group: &Group| absent_is_fine(file::remove_dir(&group.directory)).err();
         self.groups.iter().rev().filter_map(remove).collect()
     }
+}
+
+/// Where the group of a container is whose processes this process starts.
+fn directory(group: &GroupPlan, id: &str) -> PathBuf {
+    group.parent.join(FOLDER).join(format!("{id}.{}", std::process::id()))
 }
 
 fn make(group: &Group, v2: bool) -> Result<(), IoError> {

@@ -116,7 +116,7 @@ impl Walker {
                 false,
             ),
             Step::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
-            Step::Terminal { uid } => self.make_terminal(*uid),
+            Step::Terminal { uid, console } => self.make_terminal(*uid, *console),
             Step::Rlimit { resource, soft, hard } => {
                 let limit = |value: u64| (value != u64::MAX).then_some(value);
                 let limits = Rlimit { current: limit(*soft), maximum: limit(*hard) };
@@ -290,12 +290,14 @@ impl Walker {
         mount::attach(copy.as_fd(), target.as_fd())
     }
 
-    fn make_terminal(&mut self, uid: u32) -> io::Result<()> {
+    fn make_terminal(&mut self, uid: u32, console: bool) -> io::Result<()> {
         let (master, slave) = tty::open_pair(Path::new("/dev/pts/ptmx"))?;
         rustix::fs::fchown(&slave, Some(Uid::from_raw(uid)), None)?;
-        let copy = mount::copy_descriptor(slave.as_fd(), false)?;
-        let console = self.target(Path::new("/dev/console"), Kind::File)?;
-        mount::attach(copy.as_fd(), console.as_fd())?;
+        if console {
+            let copy = mount::copy_descriptor(slave.as_fd(), false)?;
+            let console = self.target(Path::new("/dev/console"), Kind::File)?;
+            mount::attach(copy.as_fd(), console.as_fd())?;
+        }
         tty::make_controlling(slave.as_fd())?;
         rustix::stdio::dup2_stdin(&slave)?;
         rustix::stdio::dup2_stdout(&slave)?;

@@ -6,13 +6,17 @@ use std::path::Path;
 
 use corten_sys::error::IoError;
 use corten_sys::process::{self, CloneOptions, Cloned, PidFd};
-use corten_sys::{file, mount, socket};
+use corten_sys::{file, mount, namespace, socket};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{DumpableBehavior, Pid, Rlimit};
 
 use super::{container, layers};
 use crate::report::Report;
-use crate::steps::{HelperPlan, IdMaps, RaisedLimit};
+use crate::steps::{HelperPlan, IdMaps, RaisedLimit, RootStep};
+
+/// Arguments that say which descriptors follow the first three, in this order.
+pub(crate) const WITH_CGROUP: &str = "cgroup";
+pub(crate) const WITH_JOINED: &str = "joined";
 
 /// A plan holds at most 250 mounts, the arguments and the environment.
 const PLAN_BYTES_MAX: u64 = 64 << 20;
@@ -51,23 +55,35 @@ struct Inherited {
     caller_alive: OwnedFd,
     /// The cgroup v2 directory that the container starts in.
     cgroup: Option<OwnedFd>,
+    /// The first process of the container whose namespaces are joined.
+    joined: Option<OwnedFd>,
 }
 
 impl Inherited {
     fn take() -> io::Result<Self> {
-        let count =
-            if std::env::args_os().nth(2).is_some_and(|word| word == "cgroup") { 4 } else { 3 };
+        let words: Vec<_> = std::env::args_os().skip(2).collect();
+        let has = |name: &str| words.iter().any(|word| word == name);
+        let count = 3 + usize::from(has(WITH_CGROUP)) + usize::from(has(WITH_JOINED));
         let mut fds = process::take_inherited(count)?.into_iter();
         let mut next = || fds.next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
-        Ok(Self { control: next()?, plan: next()?, caller_alive: next()?, cgroup: next().ok() })
+        Ok(Self {
+            control: next()?,
+            plan: next()?,
+            caller_alive: next()?,
+            cgroup: if has(WITH_CGROUP) { Some(next()?) } else { None },
+            joined: if has(WITH_JOINED) { Some(next()?) } else { None },
+        })
     }
 }
 
 pub(super) fn main() -> io::Result<()> {
-    let Inherited { control, plan, caller_alive, cgroup } = Inherited::take()?;
+    let Inherited { control, plan, caller_alive, cgroup, joined } = Inherited::take()?;
     process::close_on_exec_from(3)?;
     let begun = begin(plan);
     let (plan, ours, theirs) = reported(begun, &control)?;
+    // In a container's mount namespace, the node would be one that its programs can replace.
+    let null = mount::open_null()?;
+    reported(join(&plan, joined), &control)?;
     let options = CloneOptions {
         namespaces: plan.namespaces,
         sibling: true,
@@ -88,7 +104,16 @@ pub(super) fn main() -> io::Result<()> {
     }
     reported(prepared, &control)?;
     drop((ours, control));
-    guard(&child, caller_alive.as_fd())
+    guard(&child, caller_alive.as_fd(), &null)
+}
+
+/// Joins the namespaces of a container that runs; children are in its process namespace from now on.
+fn join(plan: &HelperPlan, joined: Option<OwnedFd>) -> Result<(), Failure> {
+    let RootStep::Joined { namespaces } = plan.root else { return Ok(()) };
+    let attempt = "join the namespaces of the container";
+    let missing = || Failure::of(attempt)(io::Error::from_raw_os_error(libc::EBADF));
+    let joined = joined.ok_or_else(missing)?;
+    namespace::join(joined.as_fd(), namespaces).map_err(Failure::of(attempt))
 }
 
 /// Tells the caller of a failure.
@@ -143,6 +168,11 @@ fn prepare(
     if let Some(maps) = &plan.id_maps {
         write_maps(pid, maps)?;
     }
+    if matches!(plan.root, RootStep::Joined { .. }) {
+        // Everything else is there; it only takes the place of a message with mounts.
+        socket::send(container, b"mounts", &[]).map_err(Failure::of("hand over the mounts"))?;
+        return Report::Prepared.send(control, &[]).map_err(Failure::of("tell that all is ready"));
+    }
     for limit in &plan.raised_limits {
         raise(pid, *limit)?;
     }
@@ -193,12 +223,11 @@ fn raise(pid: u32, limit: RaisedLimit) -> Result<(), Failure> {
 ///
 /// The container's process asks for a signal when the caller dies, but a program can take that
 /// back; nothing inside can reach this process.
-fn guard(child: &PidFd, caller_alive: BorrowedFd<'_>) -> io::Result<()> {
+fn guard(child: &PidFd, caller_alive: BorrowedFd<'_>, null: &OwnedFd) -> io::Result<()> {
     // Whoever reads what the container writes must see the end when the container ends.
-    let null = mount::open_null()?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
+    rustix::stdio::dup2_stdin(null)?;
+    rustix::stdio::dup2_stdout(null)?;
+    rustix::stdio::dup2_stderr(null)?;
     let mut fds = [PollFd::from_borrowed_fd(caller_alive, PollFlags::IN)];
     while let Err(errno) = poll(&mut fds, None) {
         if errno != rustix::io::Errno::INTR {

@@ -24,6 +24,7 @@ pub(super) fn user_namespace(plan: &HelperPlan, pid: u32) -> Result<Option<Owned
     let root = match &plan.root {
         RootStep::Overlay(overlay) => overlay.map_owners,
         RootStep::Directory { map_owners, .. } => *map_owners,
+        RootStep::Joined { .. } => false,
     };
     if !root && !plan.sources.iter().any(|source| source.map_owners) {
         return Ok(None);
@@ -80,6 +81,10 @@ pub(super) fn root(
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, Failure> {
     match step {
+        // The helper never asks for it.
+        RootStep::Joined { .. } => {
+            Err(Failure::of("make a root file system")(io::Error::from_raw_os_error(libc::EINVAL)))
+        }
         RootStep::Directory { path, map_owners } => {
             copy(path, ROOT, user_namespace.filter(|_| *map_owners), false)
         }

@@ -11,6 +11,8 @@ mod target;
 
 use std::process::ExitCode;
 
+pub(crate) use helper::{WITH_CGROUP, WITH_JOINED};
+
 /// The first argument that makes the program call [`init_main`].
 pub const INIT_ARGUMENT: &str = "__init";
 

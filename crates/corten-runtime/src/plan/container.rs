@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
         }
         self.steps.push(Step::Hostname { name: self.spec.hostname().to_owned() });
         if self.spec.terminal {
-            self.steps.push(Step::Terminal { uid: self.spec.uid });
+            self.steps.push(Step::Terminal { uid: self.spec.uid, console: true });
         }
         self.steps.extend(limits.steps.iter().cloned());
         absolute("working directory", &self.spec.cwd)?;
@@ -99,6 +99,30 @@ impl<'a> Builder<'a> {
             arguments: self.spec.args.clone(),
             environment: self.spec.env.clone(),
             reaper: self.spec.init,
+        });
+        Ok(self.steps)
+    }
+
+    /// The steps of a further program in a container that runs: everything but the container.
+    pub(super) fn steps_of_another(mut self, limits: &Limits) -> Result<Vec<Step>, PlanError> {
+        if self.identity.has_namespace() {
+            self.steps.push(Step::BecomeRoot);
+        }
+        if !self.cgroup.groups.is_empty() {
+            self.steps.push(Step::AwaitCaller);
+        }
+        if self.spec.terminal {
+            self.steps.push(Step::Terminal { uid: self.spec.uid, console: false });
+        }
+        self.steps.extend(limits.steps.iter().cloned());
+        absolute("working directory", &self.spec.cwd)?;
+        self.steps.push(Step::Directory { path: self.spec.cwd.clone() });
+        self.privileges()?;
+        self.steps.push(Step::Execute {
+            candidates: candidates(self.spec),
+            arguments: self.spec.args.clone(),
+            environment: self.spec.env.clone(),
+            reaper: false,
         });
         Ok(self.steps)
     }

@@ -15,7 +15,7 @@ use crate::facts::HostFacts;
 use crate::network::ports::PortMapping;
 use crate::notice::Notice;
 use crate::spec::{ContainerSpec, Limit, Network, RlimitKind, Stdin, UserNamespace};
-use crate::steps::{HelperPlan, RaisedLimit, Step};
+use crate::steps::{HelperPlan, RaisedLimit, RootStep, Step};
 
 use identity::Identity;
 
@@ -83,6 +83,56 @@ pub fn plan(spec: &ContainerSpec, facts: &HostFacts) -> Result<Plan, PlanError> 
         });
     }
     Ok(plan)
+}
+
+/// Decides how a further program is run in a container that runs by this plan.
+///
+/// `spec` is the container's, with the program, its user, directory, environment and terminal replaced;
+/// `namespaces` are those (`CLONE_NEW*`) in which the container differs from the caller.
+pub fn plan_another(
+    container: &Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    namespaces: u64,
+) -> Result<Plan, PlanError> {
+    check(spec)?;
+    let has_users = namespaces & namespace::USER != 0;
+    let identity = if has_users { Identity::of(spec, facts) } else { Identity::Callers };
+    let mut notices = Vec::new();
+    // Limits are those of the container; from within, none can be raised.
+    let facts = HostFacts { may_raise_limits: false, ..facts.clone() };
+    let limits = rlimits(spec, &facts, None, &mut notices)?;
+    let mut sources = Vec::new();
+    let cgroup = container.cgroup.clone();
+    let steps =
+        container::Builder::new(spec, &facts, identity, &cgroup, &mut sources, &mut notices)
+            .steps_of_another(&limits)?;
+    Ok(Plan {
+        notices,
+        id: container.id.clone(),
+        network: NetworkPlan {
+            network: Network::None,
+            ports: Vec::new(),
+            rootless: container.network.rootless,
+            listen_port: None,
+        },
+        stdio: StdioPlan {
+            terminal: spec.terminal,
+            stdin: spec.stdin,
+            owner: identity.outside(spec.uid, spec.gid),
+        },
+        helper: HelperPlan {
+            namespaces: 0,
+            id_maps: None,
+            root: RootStep::Joined { namespaces },
+            sources,
+            raised_limits: Vec::new(),
+            oom_score_adj: None,
+            container: steps,
+        },
+        cgroup,
+        fallback: None,
+    })
 }
 
 fn plan_as(

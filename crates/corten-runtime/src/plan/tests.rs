@@ -209,7 +209,7 @@ fn old_kernels_get_layers_by_path_and_counted_processes_by_a_group_only() {
     let method = |facts: &HostFacts| match plan(&spec(), facts).expect("it is possible").helper.root
     {
         RootStep::Overlay(overlay) => overlay.method,
-        RootStep::Directory { .. } => unreachable!("there are layers"),
+        RootStep::Joined { .. } | RootStep::Directory { .. } => unreachable!("there are layers"),
     };
     assert_eq!(method(&facts), OverlayMethod::Descriptors);
     facts.kernel = (6, 14);
@@ -374,4 +374,34 @@ fn an_id_that_means_no_change_to_the_kernel_is_refused_without_a_user_namespace_
     ] {
         assert!(matches!(plan(&spec, &root()), Err(PlanError::UnmappedId { .. })));
     }
+}
+
+#[test]
+fn a_further_program_has_the_same_limits_and_no_mounts() {
+    let container = plan(&spec(), &root()).expect("it is possible");
+    let mut another = spec();
+    another.args = vec!["/bin/id".to_owned()];
+    another.terminal = true;
+    let namespaces = corten_sys::namespace::USER | corten_sys::namespace::MOUNT;
+    let plan = plan_another(&container, &another, &root(), namespaces).expect("it is possible");
+    let steps = &plan.helper.container;
+    assert_eq!(steps.first(), Some(&Step::BecomeRoot));
+    assert!(steps.contains(&Step::Terminal { uid: 0, console: false }));
+    let is_of_rights = |step: &&Step| {
+        matches!(
+            step,
+            Step::Bounding { .. }
+                | Step::User { .. }
+                | Step::Capabilities { .. }
+                | Step::NoNewPrivileges
+                | Step::Seccomp { .. }
+        )
+    };
+    let rights = |plan: &Plan| -> Vec<Step> {
+        plan.helper.container.iter().filter(is_of_rights).cloned().collect()
+    };
+    assert_eq!(rights(&plan), rights(&container));
+    assert!(!steps.iter().any(|step| matches!(step, Step::Attach { .. } | Step::Mount { .. })));
+    let of_caller = plan_another(&container, &another, &root(), 0).expect("it is possible");
+    assert!(!of_caller.helper.container.contains(&Step::BecomeRoot));
 }

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 use corten_sys::command::{Child, Command, pipe};
+use corten_sys::process::PidFd;
 use corten_sys::{binary, mount, socket};
 use rustix::fs::{MemfdFlags, SeekFrom};
 
-use super::pipe_for;
+use super::{Given, Io, Output, pipe_for};
 use crate::cgroup::Groups;
 use crate::error::RunError;
-use crate::init::INIT_ARGUMENT;
+use crate::init::{INIT_ARGUMENT, WITH_CGROUP, WITH_JOINED};
 use crate::plan::Plan;
 use crate::spec::Stdin;
 
@@ -28,35 +29,56 @@ pub(super) struct Launched {
     pub output: Option<(OwnedFd, OwnedFd)>,
 }
 
-pub(super) fn launch(plan: &Plan, groups: &Groups) -> Result<Launched, RunError> {
+pub(super) fn launch(
+    plan: &Plan,
+    groups: &Groups,
+    joined: Option<&PidFd>,
+    io: &mut Io<'_>,
+) -> Result<Launched, RunError> {
     let failed = |attempt| move |source: io::Error| RunError::Start { attempt, source };
     let (control, theirs) = socket::pair().map_err(failed("make a socket"))?;
     let (alive_reader, alive) = pipe().map_err(failed("make a pipe"))?;
     let wire = plan_in_memory(plan)?;
     let null = mount::open_null().map_err(failed("open `/dev/null`"))?;
     let owner = plan.stdio.owner;
+    let given = match &mut io.output {
+        Output::Elsewhere(given) => Some(given.take()),
+        Output::Inherit | Output::Callback(_) => None,
+    };
+    let is_ours = given.is_none() && !plan.stdio.terminal;
     let input = match plan.stdio.stdin {
-        Stdin::Inherit if !plan.stdio.terminal => Some(pipe_for(owner)?),
+        Stdin::Inherit if is_ours => Some(pipe_for(owner)?),
         _ => None,
     };
-    let output =
-        if plan.stdio.terminal { None } else { Some((pipe_for(owner)?, pipe_for(owner)?)) };
+    let output = if is_ours { Some((pipe_for(owner)?, pipe_for(owner)?)) } else { None };
+    let given = given.flatten().filter(|_| !plan.stdio.terminal);
+    if let Some(given) = &given {
+        super::give_pipes(given, owner)?;
+    }
     let cgroup = groups.open_v2().map_err(RunError::Cgroup)?;
 
     let program = own_program().map_err(failed("protect the own program"))?;
     let path = format!("/proc/self/fd/{}", raw(program));
     let mut command = Command::new(path).name("corten").arg(INIT_ARGUMENT);
-    if cgroup.is_some() {
-        command = command.arg("cgroup");
+    for (word, fd) in [(WITH_CGROUP, cgroup.is_some()), (WITH_JOINED, joined.is_some())] {
+        if fd {
+            command = command.arg(word);
+        }
     }
-    let stdin = input.as_ref().map_or(null.as_fd(), |(reader, _)| reader.as_fd());
-    command = command.descriptor(0, stdin);
+    let given_input = given.as_ref().and_then(|given| given.stdin.as_ref());
+    let stdin = input.as_ref().map(|(reader, _)| reader).or(given_input);
+    command = command.descriptor(0, stdin.map_or(null.as_fd(), AsFd::as_fd));
+    if let Some(Given { stdout, stderr, .. }) = &given {
+        command = command.descriptor(1, stdout.as_fd()).descriptor(2, stderr.as_fd());
+    }
     if let Some(((_, stdout), (_, stderr))) = &output {
         command = command.descriptor(1, stdout.as_fd()).descriptor(2, stderr.as_fd());
     }
-    let inherited = [Some(&theirs), Some(&wire), Some(&alive_reader), cgroup.as_ref()];
-    for (number, fd) in (3..).zip(inherited.into_iter().flatten()) {
-        command = command.descriptor(number, fd.as_fd());
+    let mut inherited = vec![theirs.as_fd(), wire.as_fd(), alive_reader.as_fd()];
+    inherited.extend(cgroup.as_ref().map(AsFd::as_fd));
+    inherited.extend(joined.map(AsFd::as_fd));
+    for (number, fd) in (3..).zip(inherited) {
+        command = command.descriptor(number, fd);
     }
     let helper = command.spawn().map_err(failed("start the helper process"))?;
     Ok(Launched {

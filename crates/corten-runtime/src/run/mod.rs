@@ -1,5 +1,6 @@
 //! From a plan to a container that runs in the foreground, and to what became of it.
 
+mod attend;
 mod launch;
 mod outcome;
 mod relay;
@@ -17,6 +18,7 @@ use crate::error::RunError;
 use crate::notice::Notice;
 use crate::plan::Plan;
 
+pub use attend::{Streams, attend};
 pub use outcome::{Exit, Oom, Outcome};
 
 pub(crate) use outcome::step_hint;
@@ -63,6 +65,17 @@ pub enum Output<'a> {
     Inherit,
     /// To a function.
     Callback(&'a mut dyn FnMut(Stream, &[u8])),
+    /// Past this process: to these descriptors, or with a terminal to whoever [`Io::started`] tells.
+    Elsewhere(Option<Given>),
+}
+
+/// Descriptors that become a program's own.
+#[derive(Debug)]
+pub struct Given {
+    /// `None` reads nothing.
+    pub stdin: Option<OwnedFd>,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
 }
 
 impl std::fmt::Debug for Output<'_> {
@@ -70,6 +83,7 @@ impl std::fmt::Debug for Output<'_> {
         f.write_str(match self {
             Self::Inherit => "Inherit",
             Self::Callback(_) => "Callback",
+            Self::Elsewhere(_) => "Elsewhere",
         })
     }
 }
@@ -119,7 +133,7 @@ pub fn run(plan: &Plan, mut io: Io<'_>) -> Result<Outcome, RunError> {
 fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
     let groups = Groups::create(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
     let mut notices = Vec::new();
-    let ended = launch::launch(plan, &groups)
+    let ended = launch::launch(plan, &groups, None, io)
         .and_then(|launched| session::Session::new(plan, io, &groups, launched).run(&mut notices));
     // Read before the group is gone, kept even if the container could not be waited for.
     let memory = groups.memory();
@@ -128,6 +142,32 @@ fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
     }
     let ended = ended?;
     Ok(Outcome::new(&ended, memory, notices))
+}
+
+/// Runs a further program in a container that this process runs, to its end. The plan comes from
+/// [`crate::plan_another`].
+pub fn run_another(plan: &Plan, container: &PidFd, mut io: Io<'_>) -> Result<Outcome, RunError> {
+    let groups = Groups::existing(&plan.cgroup, &plan.id);
+    let mut notices = Vec::new();
+    let launched = launch::launch(plan, &groups, Some(container), &mut io)?;
+    let ended = session::Session::new(plan, &mut io, &groups, launched).run(&mut notices)?;
+    Ok(Outcome::new(&ended, None, notices))
+}
+
+/// Lets the container's user open given pipes anew, as `/dev/stdout` for example. What else was given
+/// belongs to somebody, and stays theirs.
+fn give_pipes(given: &Given, owner: (u32, u32)) -> Result<(), RunError> {
+    use rustix::fs::{FileType, Gid, Uid};
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    for fd in given.stdin.iter().chain([&given.stdout, &given.stderr]) {
+        let attempt = "hand over a pipe to the container";
+        let failed = |errno: rustix::io::Errno| RunError::Start { attempt, source: errno.into() };
+        let stat = rustix::fs::fstat(fd).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Both ends of a pipe whose owner is the container's user, reading end first.

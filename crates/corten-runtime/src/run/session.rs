@@ -325,6 +325,10 @@ impl<'a, 'io> Session<'a, 'io> {
     }
 
     fn connect_terminal(&mut self, terminal: OwnedFd) -> io::Result<()> {
+        if matches!(self.io.output, Output::Elsewhere(_)) {
+            self.terminal = Some(terminal);
+            return Ok(());
+        }
         let copy = || terminal.try_clone();
         if self.plan.stdio.stdin == Stdin::Inherit {
             let sink = Sink::Terminal(copy()?);

@@ -16,8 +16,8 @@ pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use run::{
-    ContainerArgs, ContainersArgs, KillArgs, LogsArgs, NetworkFlag, PsArgs, PullPolicy, RenameArgs,
-    RmArgs, RunArgs, StopArgs,
+    ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, NetworkFlag, PsArgs, PullPolicy,
+    RenameArgs, RmArgs, RunArgs, StopArgs,
 };
 pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
 
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Wait until containers end, and print their exit codes
     Wait(ContainersArgs),
+    /// Run a further command in a running container
+    Exec(ExecArgs),
     /// Show what a container in the background has written
     Logs(LogsArgs),
     /// Give a container another name
@@ -158,7 +160,7 @@ pub(crate) fn parse(arguments: &[OsString], ui: &Ui) -> Result<Cli, ExitCode> {
             }
             ui.raw_error(&text);
             // `run` keeps Docker's code for "the container was not even tried".
-            let docker_like = arguments.get(1).is_some_and(|command| command == "run");
+            let docker_like = arguments.get(1).is_some_and(|word| word == "run" || word == "exec");
             Err(ExitCode::from(if docker_like { 125 } else { EXIT_FAILURE }))
         }
     }

@@ -237,3 +237,42 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub timestamps: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Run it in the background
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    pub detach: bool,
+    /// Set a variable, `NAME=value`, or `NAME` to take the host's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read variables from a file, one `NAME=value` a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// User, `name|uid[:group|gid]`
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Give it all capabilities of the container's user namespace, and every system call
+    #[arg(long)]
+    pub privileged: bool,
+    /// Name or ID of the container
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Command and arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<String>,
+}

@@ -215,7 +215,7 @@ pub(super) fn existing(store: &Store, name: &str) -> Result<Container, CliError>
     })
 }
 
-fn control(store: &Store, container: &Container) -> Result<Option<Control>, CliError> {
+pub(super) fn control(store: &Store, container: &Container) -> Result<Option<Control>, CliError> {
     if !container.running {
         return Ok(None);
     }

@@ -7,6 +7,7 @@ mod build;
 mod cache;
 mod checks;
 mod emulation;
+mod exec;
 mod history;
 mod images;
 mod inspect;
@@ -146,6 +147,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Restart(arguments) => life::restart(context, &arguments),
         Command::Kill(arguments) => life::kill(context, &arguments),
         Command::Wait(arguments) => life::wait(context, &arguments),
+        Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),
         Command::Rename(arguments) => life::rename(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),

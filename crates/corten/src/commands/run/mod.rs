@@ -1,7 +1,7 @@
 //! `corten run` and `corten create`: an image and flags to a container.
 
 mod describe;
-mod options;
+pub(super) mod options;
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::ui::{self, Progress};
 
 /// Docker's code for "the container was not even started".
-const EXIT_NOT_STARTED: u8 = 125;
+pub(super) const EXIT_NOT_STARTED: u8 = 125;
 
 pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     start(context, arguments).map_err(not_started)
@@ -35,7 +35,7 @@ pub(super) fn create(context: &Context, flags: &ContainerArgs) -> Result<ExitCod
     made.map_err(not_started)
 }
 
-fn not_started(mut error: CliError) -> CliError {
+pub(super) fn not_started(mut error: CliError) -> CliError {
     if error.code == crate::cli::EXIT_FAILURE {
         error.code = EXIT_NOT_STARTED;
     }

@@ -118,16 +118,15 @@ fn resolve_user(
     Ok(user::resolve(&read("/etc/passwd")?, &read("/etc/group")?, wanted)?)
 }
 
-/// The image's variables, then the files', then the flags'; `HOME` and `PATH` where none set them.
-fn environment(
+/// The files' variables, then the flags'.
+pub(in crate::commands) fn given(
     context: &Context,
-    arguments: &ContainerArgs,
-    image: &Image,
-    user: &User,
+    files: &[PathBuf],
+    flags: &[String],
 ) -> Result<Vec<String>, CliError> {
     let host = |name: &str| context.settings.environment.get(name).map(str::to_owned);
-    let mut variables = image.config.config.env.clone();
-    for path in &arguments.env_file {
+    let mut variables = Vec::new();
+    for path in files {
         let bytes = corten_sys::file::read_limited(path, FILE_BYTES_MAX)?;
         let text = String::from_utf8_lossy(&bytes);
         let parsed = options::parse_file(&text, &host).map_err(|(line, error)| {
@@ -136,10 +135,22 @@ fn environment(
         })?;
         options::merge(&mut variables, parsed);
     }
-    for variable in &arguments.env {
+    for variable in flags {
         let parsed = flag("env", options::parse_variable(variable, &host))?;
         options::merge(&mut variables, parsed);
     }
+    Ok(variables)
+}
+
+/// The image's variables, then the files', then the flags'; `HOME` and `PATH` where none set them.
+fn environment(
+    context: &Context,
+    arguments: &ContainerArgs,
+    image: &Image,
+    user: &User,
+) -> Result<Vec<String>, CliError> {
+    let mut variables = image.config.config.env.clone();
+    options::merge(&mut variables, given(context, &arguments.env_file, &arguments.env)?);
     let has = |variables: &[String], name: &str| {
         variables.iter().any(|variable| variable.split('=').next() == Some(name))
     };

@@ -11,27 +11,27 @@ use crate::world::with_base;
 const NEEDS: [Need; 2] = [Need::Root, Need::Overlay];
 
 /// Ends what a test leaves running, also when it fails.
-struct Containers(TestContext);
+pub(super) struct Containers(pub(super) TestContext);
 
 impl Containers {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(with_base())
     }
 
     /// Runs a shell line in the background.
-    fn run(&self, name: &str, flags: &[&str], line: &str) -> String {
+    pub(super) fn run(&self, name: &str, flags: &[&str], line: &str) -> String {
         let mut words = vec!["run", "-d", "--network=none", "--name", name];
         words.extend(flags);
         words.extend(["base", "sh", "-c", line]);
         self.0.run(&words).success().stdout().trim().to_owned()
     }
 
-    fn ok(&self, words: &[&str]) -> String {
+    pub(super) fn ok(&self, words: &[&str]) -> String {
         self.0.run(words).success().stdout().to_owned()
     }
 
     /// A field of a container in `ps`, or nothing if it is not there.
-    fn field(&self, name: &str, field: &str) -> String {
+    pub(super) fn field(&self, name: &str, field: &str) -> String {
         let format = format!("{{{{.Names}}}}={{{{.{field}}}}}");
         let listed = self.ok(&["ps", "--all", "--format", &format]);
         let line = listed.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
@@ -39,7 +39,7 @@ impl Containers {
     }
 
     /// Waits until something holds; a test that waits for long fails.
-    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(super) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let began = SystemClock.monotonic();
         while !holds(self) {
             assert!(

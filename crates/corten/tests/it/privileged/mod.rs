@@ -5,6 +5,7 @@ mod build;
 mod conformance;
 mod devices;
 mod entitlements;
+mod exec;
 mod interrupted;
 mod life;
 mod locks;

@@ -136,6 +136,9 @@ fn a_user_with_one_id_has_containers_in_the_background() {
     // Each of these is in a user namespace of its own.
     let looks = (0..1000).map(|_| context.run(&["logs", "one"]));
     assert!(looks.into_iter().any(|logs| logs.stdout() == "hi\n"), "nothing was written");
+    let within = context.run(&["exec", "one", "sh", "-c", "id; echo $0; exit 4"]);
+    let expected = "uid=0(root) gid=0(root) groups=0(root)\nsh\n";
+    assert_eq!((within.status.code(), within.stdout()), (Some(4), expected));
     context.run(&["stop", "one"]).success();
     assert_eq!(context.run(&["logs", "one"]).stdout(), "hi\nbye\n");
     assert_eq!(context.run(&["wait", "one"]).stdout(), "7\n");
