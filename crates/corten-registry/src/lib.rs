@@ -21,7 +21,6 @@
 //! - Only what can be repeated without harm is tried again.
 #![forbid(unsafe_code)]
 
-mod base64;
 mod challenge;
 mod client;
 mod credentials;
@@ -33,7 +32,7 @@ mod repository;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientOptions, Transport};
+pub use client::{Client, ClientOptions};
 pub use credentials::{CredentialError, CredentialFiles};
 pub use endpoint::Endpoint;
 pub use error::RegistryError;
