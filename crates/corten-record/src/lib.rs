@@ -33,6 +33,7 @@ mod authority;
 mod classify;
 mod entry;
 mod exchange;
+pub mod fuzz;
 mod http;
 mod keep;
 mod recorder;

@@ -260,23 +260,24 @@ struct TokenRequest<'a> {
 }
 
 fn read_token(call: &Call<'_>, response: Response<Body>) -> Result<String, RegistryError> {
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(TOKEN_BYTES_MAX).read_to_end(&mut bytes);
+    // What came is not shown: it may be a token after all.
+    let token = read.ok().and_then(|_| token_of(&bytes));
+    token.ok_or_else(|| call.protocol("it is no token"))
+}
+
+/// The token in the answer of a token server.
+pub(crate) fn token_of(bytes: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
     }
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(TOKEN_BYTES_MAX).read_to_end(&mut bytes);
-    // What came is not shown: it may be a token after all.
-    let unreadable = || call.protocol("it is no token");
-    read.map_err(|_| unreadable())?;
-    let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-    let token = answer.token.or(answer.access_token).ok_or_else(unreadable)?;
+    let answer: Answer = serde_json::from_slice(bytes).ok()?;
+    let token = answer.token.or(answer.access_token)?;
     let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
-    if token.is_empty() || token.len() > TOKEN_LENGTH_MAX || !is_plain {
-        return Err(unreadable());
-    }
-    Ok(token)
+    (!token.is_empty() && token.len() <= TOKEN_LENGTH_MAX && is_plain).then_some(token)
 }
 
 fn basic(user: &str, password: &str) -> String {

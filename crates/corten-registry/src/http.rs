@@ -197,6 +197,13 @@ impl Call<'_> {
 
 /// The text of the first error in the registry's answer, if it has any.
 fn detail_of(response: Response<Body>) -> String {
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(FAILURE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map(|_| detail_in(&bytes)).unwrap_or_default()
+}
+
+/// The same of its bytes, with a colon before it.
+pub(crate) fn detail_in(bytes: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Failure {
         errors: Vec<Detail>,
@@ -208,9 +215,7 @@ fn detail_of(response: Response<Body>) -> String {
         #[serde(default)]
         message: String,
     }
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(FAILURE_BYTES_MAX).read_to_end(&mut bytes);
-    let parsed = read.ok().and_then(|_| serde_json::from_slice::<Failure>(&bytes).ok());
+    let parsed = serde_json::from_slice::<Failure>(bytes).ok();
     let Some(first) = parsed.and_then(|failure| failure.errors.into_iter().next()) else {
         return String::new();
     };

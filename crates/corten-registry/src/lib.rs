@@ -26,6 +26,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+pub mod fuzz;
 mod http;
 mod repository;
 
