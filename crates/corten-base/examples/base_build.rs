@@ -9,8 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use corten_base::{BaseOptions, HttpOptions, HttpTransport, Lock, Mirrors, build, recipe, sources};
+use corten_base::{BaseOptions, HttpTransport, Lock, Mirrors, build, recipe, sources};
 use corten_diag::{Event, Reporter};
+use corten_http::HttpOptions;
 use corten_store::{Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
 

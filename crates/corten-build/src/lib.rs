@@ -34,6 +34,7 @@ mod error;
 mod execute;
 mod export;
 mod files;
+pub mod fuzz;
 pub mod graph;
 mod key;
 mod lock;

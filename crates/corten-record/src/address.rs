@@ -1,5 +1,7 @@
 //! Addresses as they are asked for, and as they may be written down.
 
+use std::str::FromStr;
+
 /// What stands for a value that must not be written down.
 const REDACTED: &str = "redacted";
 
@@ -54,13 +56,15 @@ impl Origin {
         let default = if secure { 443 } else { 80 };
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
-                let port = if port.is_empty() { default } else { port.parse().ok()? };
-                (host, port)
+                (host, if port.is_empty() { default } else { decimal(port)? })
             }
             _ => (authority, default),
         };
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-        if host.is_empty() || !host.bytes().all(is_name) {
+        let is_host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').is_some_and(|name| is_of(name, b".:")),
+            None => is_of(host, b"-._"),
+        };
+        if !is_host {
             return None;
         }
         Some(Self { secure, host: host.to_ascii_lowercase(), port })
@@ -96,6 +100,17 @@ pub(crate) fn split(url: &str) -> Option<(Origin, String)> {
     let path = path.split('#').next().unwrap_or_default();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     Some((Origin::parse(authority, secure)?, path))
+}
+
+/// Whether a text has letters, digits and some other characters, and at least one of them.
+fn is_of(text: &str, others: &[u8]) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    !text.is_empty() && text.bytes().all(is_known)
+}
+
+/// Reads a number of digits alone: Rust would take a sign too.
+pub(crate) fn decimal<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// The address as it is recorded: without credentials and fragment, and with the values of secret
@@ -203,7 +218,21 @@ mod tests {
         assert_eq!(of("a.test"), Some(("a.test".to_owned(), 443)));
         assert_eq!(of("[::1]:1"), Some(("[::1]".to_owned(), 1)));
         assert_eq!(of("[::1]"), Some(("[::1]".to_owned(), 443)));
-        for bad in ["", ":1", "a b", "a.test:x", "a.test:99999", "a/b"] {
+        for bad in [
+            "",
+            ":1",
+            "a b",
+            "a.test:x",
+            "a.test:99999",
+            "a/b",
+            "a::1",
+            "a:1:2",
+            "[a",
+            "a]",
+            "[]:1",
+            "a:+1",
+            "a[b]",
+        ] {
             assert_eq!(of(bad), None, "{bad}");
         }
     }

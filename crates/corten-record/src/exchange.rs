@@ -15,7 +15,7 @@ use crate::entry::{Artifact, Class, Fetched, RequestKey};
 use crate::http::{Framing, Request, has_token, range, write_head};
 use crate::keep;
 use crate::recorder::{Asking, Lookup, Refusal, StepState};
-use crate::upstream::{UpstreamRequest, UpstreamResponse};
+use crate::upstream::{Upstream, UpstreamRequest, UpstreamResponse};
 
 /// So much of an answer is held back until all of it is known.
 const HELD_BYTES: usize = 64 * 1024;
@@ -65,6 +65,25 @@ pub(crate) const OWN: [&str; 17] = [
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,
     pub(crate) url: String,
+}
+
+impl Asked<'_> {
+    /// Asks the server. When it gives no answer, the step's failures say so, and the client is to be
+    /// told what is returned.
+    pub(crate) fn send(
+        &self,
+        upstream: &dyn Upstream,
+        headers: &[(String, String)],
+        state: &StepState,
+    ) -> Result<UpstreamResponse, String> {
+        let Request { method, body, .. } = self.request;
+        let sent = upstream.send(&UpstreamRequest { method, url: &self.url, headers, body });
+        sent.map_err(|error| {
+            let url = recorded_url(&self.url);
+            state.failed(format!("`{url}` could not be fetched: {error}"));
+            format!("the server gave no answer: {error}")
+        })
+    }
 }
 
 /// What becomes of the connection.
@@ -219,18 +238,9 @@ fn ask(
         return told(request, out, 504, "this build is offline, and the store does not have this");
     };
     let headers = forwarded(request);
-    let sent = upstream.send(&UpstreamRequest {
-        method: &request.method,
-        url: &asked.url,
-        headers: &headers,
-        body: &request.body,
-    });
-    let response = match sent {
+    let response = match asked.send(upstream, &headers, state) {
         Ok(response) => response,
-        Err(error) => {
-            state.failed(format!("`{}` could not be fetched: {error}", key.url));
-            return told(request, out, 502, &format!("the server gave no answer: {error}"));
-        }
+        Err(message) => return told(request, out, 502, &message),
     };
     let answer = Answer { request, key, class, locked: locked.ok().flatten(), state, asking };
     answer.relay(response, out)

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::address::decimal;
+
 /// The largest head of a request; servers allow between 8 KiB and 64 KiB.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -16,6 +18,7 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 const CHUNK_LINE_BYTES_MAX: usize = 4096;
 
 /// A request whose body is there as well.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) method: String,
     /// As it stands in the first line.
@@ -43,6 +46,11 @@ pub(crate) enum RequestError {
     #[error("{1}")]
     Refused(u16, &'static str),
 }
+
+const HEAD_TOO_LARGE: RequestError =
+    RequestError::Refused(431, "the head of the request is too large");
+
+const LINE_TOO_LONG: RequestError = RequestError::Refused(400, "a line between chunks is too long");
 
 /// A connection with what was read from it and not used yet.
 pub(crate) struct Connection<S> {
@@ -72,7 +80,7 @@ impl<S: Read + Write> Connection<S> {
                 return Ok(Some(request));
             }
             if self.buffer.len() > HEAD_BYTES_MAX {
-                return Err(RequestError::Refused(431, "the head of the request is too large"));
+                return Err(HEAD_TOO_LARGE);
             }
             if self.fill()? == 0 {
                 if self.buffer.is_empty() {
@@ -102,6 +110,9 @@ impl<S: Read + Write> Connection<S> {
             .parse(&self.buffer)
             .map_err(|_| RequestError::Refused(400, "the request is not understood"))?;
         let httparse::Status::Complete(length) = status else { return Ok(None) };
+        if length > HEAD_BYTES_MAX {
+            return Err(HEAD_TOO_LARGE);
+        }
         let is_1_1 = parsed.version == Some(1);
         let mut headers = Vec::new();
         for line in parsed.headers.iter() {
@@ -141,7 +152,7 @@ impl<S: Read + Write> Connection<S> {
         }
         let Some(length) = request.header("content-length") else { return Ok(Vec::new()) };
         let malformed = RequestError::Refused(400, "the length of the request is no number");
-        let Ok(length) = length.parse::<usize>() else { return Err(malformed) };
+        let Some(length) = decimal::<usize>(length) else { return Err(malformed) };
         if length > REQUEST_BYTES_MAX {
             return Err(TOO_LARGE);
         }
@@ -161,12 +172,15 @@ impl<S: Read + Write> Connection<S> {
     fn line(&mut self) -> Result<Vec<u8>, RequestError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                if end > CHUNK_LINE_BYTES_MAX {
+                    return Err(LINE_TOO_LONG);
+                }
                 let mut line = self.take(end + 1)?;
                 line.truncate(end);
                 return Ok(line);
             }
             if self.buffer.len() > CHUNK_LINE_BYTES_MAX {
-                return Err(RequestError::Refused(400, "a line between chunks is too long"));
+                return Err(LINE_TOO_LONG);
             }
             if self.fill()? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -180,8 +194,10 @@ impl<S: Read + Write> Connection<S> {
             let line = self.line()?;
             let text = String::from_utf8_lossy(&line);
             let digits = text.split(';').next().unwrap_or_default().trim();
-            let length = usize::from_str_radix(digits, 16)
-                .map_err(|_| RequestError::Refused(400, "the size of a chunk is no number"))?;
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let length = is_number.then(|| usize::from_str_radix(digits, 16).ok()).flatten();
+            let malformed = RequestError::Refused(400, "the size of a chunk is no number");
+            let Some(length) = length else { return Err(malformed) };
             if length == 0 {
                 break;
             }
@@ -277,11 +293,11 @@ pub(crate) fn range(header: &str, length: u64) -> Result<Option<(u64, u64)>, ()>
     };
     let (first, last) = (first.trim(), last.trim());
     let end = length.checked_sub(1).ok_or(())?;
-    let (first, last) = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if first <= last => (first, last.min(end)),
-        (Ok(first), Err(_)) if last.is_empty() => (first, end),
-        (Err(_), Ok(count)) if first.is_empty() && count > 0 => (length.saturating_sub(count), end),
-        (Err(_), Ok(0)) if first.is_empty() => return Err(()),
+    let (first, last) = match (decimal::<u64>(first), decimal::<u64>(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last.min(end)),
+        (Some(first), None) if last.is_empty() => (first, end),
+        (None, Some(count)) if first.is_empty() && count > 0 => (length.saturating_sub(count), end),
+        (None, Some(0)) if first.is_empty() => return Err(()),
         _ => return Ok(None),
     };
     if first > end { Err(()) } else { Ok(Some((first, last))) }
@@ -330,10 +346,13 @@ mod tests {
         };
         assert_eq!(status("\u{1}\r\n\r\n"), 400);
         assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"), 400);
+        assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\nx"), 400);
         assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"), 413);
         assert_eq!(status("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n"), 501);
         let chunk = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n";
         assert_eq!(status(chunk), 413);
+        assert_eq!(status(&chunk.replace("ffffffff", "+1")), 400);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(65_536))), 431);
         assert_eq!(status(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(70_000))), 431);
         assert!(read("").unwrap().is_none());
         assert!(matches!(read("GET / HT"), Err(RequestError::Io(_))));

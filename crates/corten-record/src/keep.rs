@@ -27,7 +27,7 @@ use crate::exchange::{
 };
 use crate::http::{Framing, Request, has_token, write_head};
 use crate::recorder::StepState;
-use crate::upstream::{UpstreamRequest, UpstreamResponse};
+use crate::upstream::UpstreamResponse;
 
 /// The largest thing that is kept: the largest wheels have 3 GB.
 const KEPT_BYTES_MAX: u64 = 4 << 30;
@@ -42,17 +42,14 @@ const HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// content.
 const SILENT_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// Headers of a request that make its answer one for this client alone, or not a whole one.
-const OWN_ANSWER: [&str; 8] = [
-    "authorization",
-    "cookie",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "range",
-];
+/// Headers of a request for a part of something, or for something on a condition.
+const CONDITIONAL: [&str; 6] =
+    ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
+
+/// Whether a header of a request makes its answer one for this client alone, or not a whole one.
+fn is_own_answer(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie") || CONDITIONAL.contains(&name)
+}
 
 /// Headers that are about the moment of an answer.
 const PASSING: [&str; 3] = ["age", "date", "set-cookie"];
@@ -96,18 +93,9 @@ pub(crate) fn answer(
         state.failed("there is nothing to ask servers with".to_owned());
         return told(request, out, 502, "there is nothing to ask servers with");
     };
-    let sent = upstream.send(&UpstreamRequest {
-        method: &request.method,
-        url: &asked.url,
-        headers: &headers,
-        body: &request.body,
-    });
-    let response = match sent {
+    let response = match asked.send(upstream, &headers, state) {
         Ok(response) => response,
-        Err(error) => {
-            state.failed(format!("`{}` could not be fetched: {error}", recorded_url(&asked.url)));
-            return told(request, out, 502, &format!("the server gave no answer: {error}"));
-        }
+        Err(message) => return told(request, out, 502, &message),
     };
     match (address, found) {
         (Some(address), Some(found)) if response.status == 304 => {
@@ -124,7 +112,7 @@ fn is_keepable(request: &Request, url: &str) -> bool {
         && request.body.is_empty()
         && !url.contains('?')
         && !is_redacted(&recorded_url(url))
-        && !request.headers.iter().any(|(name, _)| OWN_ANSWER.contains(&name.as_str()));
+        && !request.headers.iter().any(|(name, _)| is_own_answer(name));
     let agent = request.header("user-agent").unwrap_or_default();
     is_plain && matches!(classify("GET", url, agent, b""), Class::Artifact(a) if is_package(&a))
 }
@@ -181,18 +169,10 @@ fn serve(found: Found, request: &Request, out: &mut dyn Write) -> io::Result<Aft
 
 /// What the server gets to see of the headers of a client: all but those of the connection.
 fn passed(request: &Request) -> Vec<(String, String)> {
-    const END_TO_END: [&str; 7] = [
-        "accept-encoding",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
-        "range",
-    ];
+    let is_end_to_end = |name: &str| name == "accept-encoding" || CONDITIONAL.contains(&name);
     let named = request.header("connection").unwrap_or_default();
     let is_hop =
-        |name: &str| (OWN.contains(&name) && !END_TO_END.contains(&name)) || has_token(named, name);
+        |name: &str| (OWN.contains(&name) && !is_end_to_end(name)) || has_token(named, name);
     request.headers.iter().filter(|(name, _)| !is_hop(name)).cloned().collect()
 }
 

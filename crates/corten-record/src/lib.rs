@@ -33,6 +33,7 @@ mod authority;
 mod classify;
 mod entry;
 mod exchange;
+pub mod fuzz;
 mod http;
 mod keep;
 mod recorder;
@@ -47,7 +48,7 @@ pub use classify::classify;
 pub use entry::{Artifact, Class, Fetched, Kind, RequestKey};
 pub use recorder::{Policy, RecordError, Recorder, Refusal, StepRecorder, Told};
 pub use upstream::{
-    HttpUpstream, Upstream, UpstreamError, UpstreamOptions, UpstreamRequest, UpstreamResponse,
+    HttpUpstream, Reach, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
 };
 
 /// Where a recorder listens within the network of its step. Nothing else is in that network, so any

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use corten_http::HttpOptions;
 use corten_oci::digest::Digest;
 use corten_store::{Store, StoreOptions};
 use corten_testkit::TempDir;
@@ -14,8 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, St
 
 use crate::authority::Authority;
 use crate::http::Connection;
-use crate::upstream::UpstreamOptions;
-use crate::{Fetched, HttpUpstream, Policy, Recorder, Refusal, StepRecorder, Told};
+use crate::{Fetched, HttpUpstream, Policy, Reach, Recorder, Refusal, StepRecorder, Told};
 
 const WHEEL: &str = "/packages/idna-3.7-py3-none-any.whl";
 
@@ -101,8 +101,8 @@ impl World {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
             site.serve(StreamOwned::new(session, stream));
         });
-        let options = UpstreamOptions { ca_bundle: Some(bundle), ..UpstreamOptions::default() };
-        let upstream = Arc::new(HttpUpstream::new(&options).unwrap());
+        let options = HttpOptions { ca_bundle: Some(bundle), ..HttpOptions::default() };
+        let upstream = Arc::new(HttpUpstream::new(&options, Reach::Anywhere).unwrap());
         Self { store, site, http, https, upstream, _directory: directory }
     }
 
@@ -267,7 +267,7 @@ fn tls_is_spoken_on_both_sides() {
 #[test]
 fn a_server_that_cannot_be_trusted_is_not_asked() {
     let world = World::new();
-    let upstream = Arc::new(HttpUpstream::new(&UpstreamOptions::default()).unwrap());
+    let upstream = Arc::new(HttpUpstream::new(&HttpOptions::default(), Reach::Anywhere).unwrap());
     let recorder = Recorder::new(&world.store, Some(upstream), Policy::Record).unwrap();
     let step = Step::new(&recorder);
     let answer = step.exchange_tls(world.https, "GET / HTTP/1.1\r\nHost: x\r\n");

@@ -1,33 +1,20 @@
 //! How the real servers are reached: with the proxies and certificates of this machine.
 
 use std::io::Read;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use corten_sys::error::IoError;
-use corten_sys::file;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use corten_http::{
+    AgentOptions, Agents, Connections, HttpError, HttpOptions, Names, Requests, Trust,
+    is_own_machine,
+};
 
 use crate::address::{Origin, split};
-
-/// A connection that is not there after this time will not be there later.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Mirrors behind caches may fetch a file first before they answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A body that gives nothing for so long has stalled.
-const READ_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// Package managers fetch some dozen files at once.
 const IDLE_CONNECTIONS: usize = 32;
-
-/// The largest bundle of certificates that is read: real ones have 200 KiB.
-const CA_BUNDLE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is asked of a server. Headers may have credentials, so it has no text.
 #[derive(Clone, Copy)]
@@ -62,174 +49,51 @@ pub trait Upstream: Send + Sync {
     fn send(&self, request: &UpstreamRequest<'_>) -> Result<UpstreamResponse, UpstreamError>;
 }
 
-/// How servers are reached.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct UpstreamOptions {
-    /// Certificates to trust instead of those of the host, as a PEM file.
-    pub ca_bundle: Option<PathBuf>,
-    /// The proxy for `http` URLs.
-    pub http_proxy: Option<String>,
-    /// The proxy for `https` URLs.
-    pub https_proxy: Option<String>,
-    /// Hosts that are reached without a proxy, separated by commas.
-    pub no_proxy: Option<String>,
-    /// Refuses servers on this machine's own loopback addresses, which the programs that are asked
-    /// for could not reach themselves.
-    pub refuses_loopback: bool,
-}
-
-impl std::fmt::Debug for UpstreamOptions {
-    /// Proxies may have passwords, so they are not shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpstreamOptions")
-            .field("ca_bundle", &self.ca_bundle)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Options that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamOptionsError {
-    #[error("failed to read the CA certificates")]
-    Read(#[from] IoError),
-    #[error("the CA bundle `{}` has no usable certificate", .0.display())]
-    NoCertificate(PathBuf),
-    /// Without the proxy, which may have a password.
-    #[error("the proxy for `{scheme}` addresses is not usable: {message}")]
-    Proxy { scheme: &'static str, message: String },
+/// Which servers may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All that this machine reaches.
+    Anywhere,
+    /// None on this machine's own loopback addresses, which the programs that are asked for could not
+    /// reach themselves.
+    Outward,
 }
 
 /// Speaks HTTP.
 #[derive(Debug)]
 pub struct HttpUpstream {
-    http: ureq::Agent,
-    https: ureq::Agent,
-    refuses_loopback: bool,
+    agents: Agents,
+    reach: Reach,
 }
 
 impl HttpUpstream {
     /// Prepares; nothing is connected yet.
-    pub fn new(options: &UpstreamOptions) -> Result<Self, UpstreamOptionsError> {
-        let roots = match &options.ca_bundle {
-            Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
-            None => RootCerts::PlatformVerifier,
-        };
-        let agent = |proxy: Option<&String>, scheme| {
-            let proxy = proxy.filter(|proxy| !proxy.is_empty());
-            let failed = |error: ureq::Error| {
-                let message = error.to_string();
-                UpstreamOptionsError::Proxy { scheme, message }
-            };
-            let proxy = proxy.map(|proxy| parse_proxy(proxy, options.no_proxy.as_deref()));
-            let proxy = proxy.transpose().map_err(failed)?;
-            let allowed = proxy.as_ref().map(|proxy| proxy.host().to_owned());
-            let config = ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .allow_non_standard_methods(true)
-                .proxy(proxy)
-                .tls_config(TlsConfig::builder().root_certs(roots.clone()).build())
-                .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_recv_response(Some(RESPONSE_TIMEOUT))
-                .timeout_per_read(Some(READ_TIMEOUT))
-                .max_idle_connections_per_host(IDLE_CONNECTIONS)
-                .max_idle_connections(2 * IDLE_CONNECTIONS)
-                .user_agent("")
-                .accept("")
-                .accept_encoding("")
-                .build();
-            if !options.refuses_loopback {
-                return Ok::<_, UpstreamOptionsError>(ureq::Agent::new_with_config(config));
-            }
-            let resolver = Outward { allowed, inner: DefaultResolver::default() };
-            Ok(ureq::Agent::with_parts(config, DefaultConnector::default(), resolver))
-        };
-        Ok(Self {
-            http: agent(options.http_proxy.as_ref(), "http")?,
-            https: agent(options.https_proxy.as_ref(), "https")?,
-            refuses_loopback: options.refuses_loopback,
-        })
+    pub fn new(options: &HttpOptions, reach: Reach) -> Result<Self, HttpError> {
+        let agents = Connections::new(options)?.agents(&AgentOptions {
+            requests: Requests::PassedOn,
+            trust: Trust::Certified,
+            names: match reach {
+                Reach::Anywhere => Names::Asked,
+                Reach::Outward => Names::Outward,
+            },
+            redirects_max: 0,
+            response_timeout: RESPONSE_TIMEOUT,
+            idle_connections_per_host: IDLE_CONNECTIONS,
+        })?;
+        Ok(Self { agents, reach })
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, UpstreamOptionsError> {
-    let bytes = file::read_limited(path, CA_BUNDLE_BYTES_MAX)?;
-    let found: Vec<_> = ureq::tls::parse_pem(&bytes)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if found.is_empty() {
-        return Err(UpstreamOptionsError::NoCertificate(path.to_owned()));
-    }
-    Ok(found)
-}
-
-fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, ureq::Error> {
-    let proxy = ureq::Proxy::new(text)?;
-    let Some(no_proxy) = no_proxy.filter(|hosts| !hosts.is_empty()) else { return Ok(proxy) };
-    let mut builder = ureq::Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
-    if let Some(user) = proxy.username() {
-        builder = builder.username(user);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
-    for host in no_proxy.split(',').map(str::trim_ascii).filter(|host| !host.is_empty()) {
-        builder = builder.no_proxy(host);
-    }
-    builder.build()
 }
 
 /// Why a server of this machine is not asked.
 const OWN_MACHINE: &str = "servers on the loopback addresses of the host are not asked";
 
-/// Whether a server is named as one of this machine.
-fn is_local(origin: &Origin) -> bool {
-    let name = origin.name().trim_end_matches('.');
-    name == "localhost"
-        || name.ends_with(".localhost")
-        // Numbers in the forms of `inet_aton` are left to who resolves them.
-        || name.parse::<IpAddr>().is_ok_and(is_loopback)
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    address.is_loopback() || address.is_unspecified()
-}
-
-/// Looks names up, and gives no address of this machine's loopback but for the proxy's.
-#[derive(Debug)]
-struct Outward {
-    allowed: Option<String>,
-    inner: DefaultResolver,
-}
-
-impl Resolver for Outward {
-    fn resolve(
-        &self,
-        uri: &ureq::http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.inner.resolve(uri, config, timeout)?;
-        if self.allowed.is_some() && uri.host() == self.allowed.as_deref() {
-            return Ok(found);
-        }
-        if found.iter().any(|address| is_loopback(address.ip())) {
-            return Err(ureq::Error::HostNotFound);
-        }
-        Ok(found)
-    }
-}
-
 impl Upstream for HttpUpstream {
     fn send(&self, request: &UpstreamRequest<'_>) -> Result<UpstreamResponse, UpstreamError> {
-        let agent = if request.url.starts_with("https://") { &self.https } else { &self.http };
+        let agent = self.agents.of(request.url).unwrap_or(&self.agents.http);
         let failed = |message: String| UpstreamError { message };
         // A proxy would look the name up itself, so the name is looked at as well.
-        if self.refuses_loopback && split(request.url).is_none_or(|(origin, _)| is_local(&origin)) {
+        let is_own = |(origin, _): (Origin, _)| is_own_machine(origin.name());
+        if self.reach == Reach::Outward && split(request.url).is_none_or(is_own) {
             return Err(failed(OWN_MACHINE.to_owned()));
         }
         let mut asked = ureq::http::Request::builder().method(request.method).uri(request.url);

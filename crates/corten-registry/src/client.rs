@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use corten_http::{HttpOptions, OnFirstUse, basic_authorization};
 use corten_oci::reference::Reference;
 use ureq::Body;
 use ureq::http::Response;
 
-use crate::base64;
 use crate::challenge::Challenge;
 use crate::credentials::{CredentialFiles, Credentials};
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-pub use crate::http::Transport;
 use crate::http::{Call, Http, Payload, header, origin};
 use crate::repository::Repository;
 
@@ -26,7 +25,7 @@ const TOKEN_LENGTH_MAX: usize = 64 * 1024;
 /// What a client works with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientOptions {
-    pub transport: Transport,
+    pub http: HttpOptions,
     pub credentials: CredentialFiles,
     /// Registries whose identity need not be proven, as references name them.
     pub insecure: BTreeSet<String>,
@@ -40,8 +39,9 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    options: ClientOptions,
-    http: OnceLock<Http>,
+    http: OnFirstUse<Http>,
+    credentials: CredentialFiles,
+    insecure: BTreeSet<String>,
     hosts: Mutex<BTreeMap<Endpoint, Arc<Host>>>,
 }
 
@@ -63,14 +63,15 @@ impl std::fmt::Debug for Host {
 impl Client {
     /// Makes a client; nothing is read or connected yet.
     pub fn new(options: ClientOptions) -> Self {
-        let (http, hosts) = (OnceLock::new(), Mutex::new(BTreeMap::new()));
-        Self { inner: Arc::new(Inner { options, http, hosts }) }
+        let ClientOptions { http, credentials, insecure } = options;
+        let (http, hosts) = (OnFirstUse::new(http), Mutex::new(BTreeMap::new()));
+        Self { inner: Arc::new(Inner { http, credentials, insecure, hosts }) }
     }
 
     /// Names a repository. `insecure` adds to what the options say about its registry.
     pub fn repository(&self, reference: &Reference, insecure: bool) -> Repository {
         let registry = reference.registry();
-        let insecure = insecure || self.inner.options.insecure.contains(registry);
+        let insecure = insecure || self.inner.insecure.contains(registry);
         let endpoint = Endpoint::new(registry, insecure);
         let mut hosts = self.inner.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts.entry(endpoint.clone()).or_insert_with(|| {
@@ -81,11 +82,7 @@ impl Client {
     }
 
     pub(crate) fn http(&self) -> Result<&Http, RegistryError> {
-        if let Some(http) = self.inner.http.get() {
-            return Ok(http);
-        }
-        let http = Http::new(&self.inner.options.transport)?;
-        Ok(self.inner.http.get_or_init(|| http))
+        Ok(self.inner.http.get(Http::new)?)
     }
 
     /// The address of a registry, without a slash at its end. An insecure one is asked whether it
@@ -160,7 +157,7 @@ impl Client {
         RegistryError::Login {
             what: what.to_owned(),
             registry: host.endpoint.registry.clone(),
-            file: self.inner.options.credentials.files.first().cloned(),
+            file: self.inner.credentials.files.first().cloned(),
             had_credentials,
         }
     }
@@ -171,7 +168,7 @@ impl Client {
         scope: &Scope,
         what: &str,
     ) -> Result<Option<Credentials>, RegistryError> {
-        let found = self.inner.options.credentials.find(&host.endpoint, &scope.repository);
+        let found = self.inner.credentials.find(&host.endpoint, &scope.repository);
         found.map_err(|source| RegistryError::Credentials { what: what.to_owned(), source })
     }
 
@@ -263,27 +260,28 @@ struct TokenRequest<'a> {
 }
 
 fn read_token(call: &Call<'_>, response: Response<Body>) -> Result<String, RegistryError> {
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(TOKEN_BYTES_MAX).read_to_end(&mut bytes);
+    // What came is not shown: it may be a token after all.
+    let token = read.ok().and_then(|_| token_of(&bytes));
+    token.ok_or_else(|| call.protocol("it is no token"))
+}
+
+/// The token in the answer of a token server.
+pub(crate) fn token_of(bytes: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
     }
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(TOKEN_BYTES_MAX).read_to_end(&mut bytes);
-    // What came is not shown: it may be a token after all.
-    let unreadable = || call.protocol("it is no token");
-    read.map_err(|_| unreadable())?;
-    let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-    let token = answer.token.or(answer.access_token).ok_or_else(unreadable)?;
+    let answer: Answer = serde_json::from_slice(bytes).ok()?;
+    let token = answer.token.or(answer.access_token)?;
     let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
-    if token.is_empty() || token.len() > TOKEN_LENGTH_MAX || !is_plain {
-        return Err(unreadable());
-    }
-    Ok(token)
+    (!token.is_empty() && token.len() <= TOKEN_LENGTH_MAX && is_plain).then_some(token)
 }
 
 fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes()))
+    basic_authorization(&format!("{user}:{password}"))
 }
 
 fn query(parameters: &[(&str, String)]) -> String {

@@ -6,13 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use corten_sys::command::{self, Command};
 use corten_sys::error::IoError;
 use corten_sys::file;
 use corten_sys::process::Ended;
 use serde::Deserialize;
 
-use crate::base64;
 use crate::endpoint::Endpoint;
 
 /// The largest file of credentials: a login has some kilobytes at most.
@@ -23,6 +24,14 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// What a helper calls a token that stands for a user and a password.
 const TOKEN_USER: &str = "<token>";
+
+/// Programs write padding and leave it away, and not all fill the last digit with zeros.
+const ANY_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// Where credentials are looked for; the caller knows the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -255,7 +264,7 @@ impl Auth {
             return Some(Some(Credentials::Identity(token)));
         }
         if let Some(auth) = text(&self.auth) {
-            let decoded = String::from_utf8(base64::decode(&auth)?).ok()?;
+            let decoded = String::from_utf8(decode(&auth)?).ok()?;
             let (user, password) = decoded.split_once(':')?;
             let password = password.trim_end_matches('\0').to_owned();
             return Some(Some(Credentials::Password { user: user.to_owned(), password }));
@@ -265,6 +274,10 @@ impl Auth {
             _ => None,
         })
     }
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    ANY_BASE64.decode(text.trim().trim_end_matches('=')).ok()
 }
 
 #[cfg(test)]
@@ -316,5 +329,20 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("c2VjcmV0"));
         let secret = Credentials::Password { user: "u".to_owned(), password: "hidden".to_owned() };
         assert!(!format!("{secret:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn base64_is_read_with_and_without_padding() {
+        for (encoded, text) in
+            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("dXNlcjpwYQ==", "user:pa")]
+        {
+            assert_eq!(decode(encoded).unwrap(), text.as_bytes());
+            assert_eq!(decode(encoded.trim_end_matches('=')).unwrap(), text.as_bytes());
+            assert_eq!(decode(&format!(" {encoded}\n")).unwrap(), text.as_bytes());
+        }
+        assert_eq!(decode("Zh==").unwrap(), b"f", "bits behind the last byte count for nothing");
+        assert_eq!(decode("a"), None);
+        assert_eq!(decode("a*=="), None);
+        assert_eq!(decode("Zg==Zg"), None);
     }
 }

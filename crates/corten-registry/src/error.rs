@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use corten_http::HttpError;
 use corten_oci::digest::Digest;
-use corten_sys::error::IoError;
 
 use crate::credentials::CredentialError;
 
@@ -55,10 +55,8 @@ pub enum RegistryError {
         source: CredentialError,
     },
     /// Certificates or a proxy cannot be used.
-    #[error("failed to set up connections: {problem}")]
-    Setup { problem: String },
-    #[error("failed to read the certificate authorities")]
-    Certificates(#[from] IoError),
+    #[error("failed to set up connections")]
+    Setup(#[from] HttpError),
 }
 
 impl RegistryError {
@@ -103,6 +101,7 @@ impl RegistryError {
                 Some("the registry limits how often it is asked: try later, or log in".to_owned())
             }
             Self::Credentials { source, .. } => source.hint(),
+            Self::Setup(source) => source.hint(),
             _ => None,
         }
     }

@@ -1,25 +1,18 @@
 //! One request after another: redirections, and what may be tried again.
 
 use std::io::Read;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use corten_sys::file;
+use corten_http::{
+    AgentOptions, Agents, Connections, HttpError, HttpOptions, Names, Requests, Trust,
+};
 use ureq::http::{Request, Response};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::{Body, SendBody};
 
 use crate::error::RegistryError;
 
-/// A connection that is not there after this time will not be there later.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Registries may check a large blob before they answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// A body that gives nothing for so long has stalled.
-const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// As many as blobs are moved at once.
 const IDLE_CONNECTIONS: usize = 8;
@@ -39,28 +32,11 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// What of an answer is read when it is a failure.
 const FAILURE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The largest bundle of certificates that is read: real ones have 200 KiB.
-const CA_BUNDLE_BYTES_MAX: u64 = 16 << 20;
-
-/// How connections are made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Transport {
-    /// Certificates to trust instead of those of the host, as a PEM file.
-    pub ca_bundle: Option<PathBuf>,
-    /// The proxy for `http` addresses.
-    pub http_proxy: Option<String>,
-    /// The proxy for `https` addresses.
-    pub https_proxy: Option<String>,
-    /// Hosts that are reached without a proxy, separated by commas.
-    pub no_proxy: Option<String>,
-}
-
 /// Speaks HTTP, with certificates that are checked or not.
 #[derive(Debug)]
 pub(crate) struct Http {
-    plain: ureq::Agent,
-    verified: ureq::Agent,
-    unverified: ureq::Agent,
+    verified: Agents,
+    unverified: Agents,
 }
 
 /// What is sent.
@@ -85,50 +61,36 @@ pub(crate) struct Call<'a> {
 
 impl Http {
     /// Prepares connections; none is made yet.
-    pub(crate) fn new(transport: &Transport) -> Result<Self, RegistryError> {
-        let roots = match &transport.ca_bundle {
-            Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
-            None => RootCerts::PlatformVerifier,
+    pub(crate) fn new(options: &HttpOptions) -> Result<Self, HttpError> {
+        let connections = Connections::new(options)?;
+        let agents = |trust| {
+            connections.agents(&AgentOptions {
+                requests: Requests::OwnVerbatim,
+                trust,
+                names: Names::Asked,
+                redirects_max: 0,
+                response_timeout: RESPONSE_TIMEOUT,
+                idle_connections_per_host: IDLE_CONNECTIONS,
+            })
         };
-        let agent = |proxy: Option<&String>, verify: bool| {
-            let proxy = proxy.filter(|proxy| !proxy.is_empty());
-            let proxy =
-                proxy.map(|text| parse_proxy(text, transport.no_proxy.as_deref())).transpose()?;
-            let tls = TlsConfig::builder()
-                .root_certs(roots.clone())
-                .disable_verification(!verify)
-                .build();
-            let config = ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .proxy(proxy)
-                .tls_config(tls)
-                .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_recv_response(Some(RESPONSE_TIMEOUT))
-                .timeout_per_read(Some(READ_TIMEOUT))
-                .max_idle_connections_per_host(IDLE_CONNECTIONS)
-                .max_idle_connections(2 * IDLE_CONNECTIONS)
-                .accept_encoding("identity")
-                .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
-                .build();
-            Ok::<_, RegistryError>(config.new_agent())
-        };
-        Ok(Self {
-            plain: agent(transport.http_proxy.as_ref(), true)?,
-            verified: agent(transport.https_proxy.as_ref(), true)?,
-            unverified: agent(transport.https_proxy.as_ref(), false)?,
-        })
+        Ok(Self { verified: agents(Trust::Certified)?, unverified: agents(Trust::Anybody)? })
+    }
+
+    /// Who asks; `None` for an address without TLS that must have it.
+    fn agent(&self, url: &str, insecure: bool) -> Option<&ureq::Agent> {
+        match (url.starts_with("https://"), insecure) {
+            (true, false) => Some(&self.verified.https),
+            (true, true) => Some(&self.unverified.https),
+            // A proxy may speak TLS even so, and is no insecure registry.
+            (false, true) => Some(&self.verified.http),
+            (false, false) => None,
+        }
     }
 
     /// Makes a request once and follows nothing.
     pub(crate) fn once(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
-        let agent = match (call.url.starts_with("https://"), call.insecure) {
-            (true, false) => &self.verified,
-            (true, true) => &self.unverified,
-            (false, true) => &self.plain,
-            (false, false) => {
-                return Err(call.protocol("it leads to an address without TLS"));
-            }
+        let Some(agent) = self.agent(&call.url, call.insecure) else {
+            return Err(call.protocol("it leads to an address without TLS"));
         };
         let mut request = Request::builder().method(call.method).uri(call.url.as_str());
         for (name, value) in &call.headers {
@@ -235,6 +197,13 @@ impl Call<'_> {
 
 /// The text of the first error in the registry's answer, if it has any.
 fn detail_of(response: Response<Body>) -> String {
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(FAILURE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map(|_| detail_in(&bytes)).unwrap_or_default()
+}
+
+/// The same of its bytes, with a colon before it.
+pub(crate) fn detail_in(bytes: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Failure {
         errors: Vec<Detail>,
@@ -246,9 +215,7 @@ fn detail_of(response: Response<Body>) -> String {
         #[serde(default)]
         message: String,
     }
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(FAILURE_BYTES_MAX).read_to_end(&mut bytes);
-    let parsed = read.ok().and_then(|_| serde_json::from_slice::<Failure>(&bytes).ok());
+    let parsed = serde_json::from_slice::<Failure>(bytes).ok();
     let Some(first) = parsed.and_then(|failure| failure.errors.into_iter().next()) else {
         return String::new();
     };
@@ -320,42 +287,22 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn certificates(path: &std::path::Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
-    let bytes = file::read_limited(path, CA_BUNDLE_BYTES_MAX)?;
-    let certificates: Vec<_> = ureq::tls::parse_pem(&bytes)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        let problem = format!("`{}` has no usable certificate", path.display());
-        return Err(RegistryError::Setup { problem });
-    }
-    Ok(certificates)
-}
-
-fn parse_proxy(text: &str, no_proxy: Option<&str>) -> Result<ureq::Proxy, RegistryError> {
-    let wrong =
-        |_| RegistryError::Setup { problem: format!("the proxy `{}` is not usable", shown(text)) };
-    let proxy = ureq::Proxy::new(text).map_err(wrong)?;
-    let Some(no_proxy) = no_proxy.filter(|hosts| !hosts.is_empty()) else { return Ok(proxy) };
-    let mut builder = ureq::Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
-    if let Some(user) = proxy.username() {
-        builder = builder.username(user);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
-    for host in no_proxy.split(',').map(str::trim_ascii).filter(|host| !host.is_empty()) {
-        builder = builder.no_proxy(host);
-    }
-    builder.build().map_err(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_checked_but_for_those_of_insecure_registries() {
+        let http = Http::new(&HttpOptions::default()).unwrap();
+        let checks = |url, insecure| {
+            let agent = http.agent(url, insecure)?;
+            Some(!agent.config().tls_config().disable_verification())
+        };
+        assert_eq!(checks("https://a.example", false), Some(true));
+        assert_eq!(checks("https://a.example", true), Some(false));
+        assert_eq!(checks("http://a.example", true), Some(true));
+        assert_eq!(checks("http://a.example", false), None);
+    }
 
     #[test]
     fn addresses_are_shown_without_what_is_secret() {

@@ -21,19 +21,19 @@
 //! - Only what can be repeated without harm is tried again.
 #![forbid(unsafe_code)]
 
-mod base64;
 mod challenge;
 mod client;
 mod credentials;
 mod endpoint;
 mod error;
+pub mod fuzz;
 mod http;
 mod repository;
 
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientOptions, Transport};
+pub use client::{Client, ClientOptions};
 pub use credentials::{CredentialError, CredentialFiles};
 pub use endpoint::Endpoint;
 pub use error::RegistryError;

@@ -10,6 +10,7 @@
 //! privilege   require!: skips aloud, or fails where the need is demanded
 //! temp        TempDir: removed on drop, with odd modes and left mounts
 //! registry    FakeRegistry: a registry on this machine that misbehaves as it is told
+//! mutations   inputs that are nearly right
 //! fault       FaultFs: fails the n-th change, for sweeps over every write
 //! ```
 #![forbid(unsafe_code)]
@@ -19,12 +20,14 @@ pub mod fault;
 pub mod foreign;
 pub mod harness;
 pub mod mask;
+pub mod mutations;
 pub mod privilege;
 pub mod registry;
 pub mod rootfs;
 pub mod temp;
 
 pub use context::{Invocation, Output, TestContext};
+pub use mutations::mutations;
 pub use privilege::Need;
 pub use registry::FakeRegistry;
 pub use temp::TempDir;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use corten_base::{BaseOptions, HttpOptions, HttpTransport, Mirrors, Recipe, recipe, sources};
+use corten_base::{BaseOptions, HttpTransport, Mirrors, Recipe, recipe, sources};
 use corten_build::{BaseError, Bases};
 use corten_diag::{Event, Reporter};
+use corten_http::HttpOptions;
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation;
@@ -229,7 +230,7 @@ impl BaseSetup {
         let http = http_options(settings);
         Ok(Self {
             mirrors,
-            transport: HttpTransport::new(&http).map_err(CliError::new)?,
+            transport: HttpTransport::new(&http)?,
             allow_expired: table.allow_expired_index.unwrap_or(false),
             epoch: environment.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok()),
         })

@@ -63,6 +63,7 @@ with_hint!(
     corten_build::output::OutputError,
     corten_build::recording::LockError,
     corten_build::ssh::SshError,
+    corten_http::HttpError,
     corten_runtime::PlanError,
     corten_runtime::RunError,
     corten_runtime::network::PortError,

@@ -2,49 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use corten_base::{HttpOptions, HttpTransport};
+use corten_base::HttpTransport;
 use corten_build::record::{
-    HttpUpstream, Upstream, UpstreamError, UpstreamOptions, UpstreamRequest, UpstreamResponse,
+    HttpUpstream, Reach, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
 };
 use corten_build::remote::{
     FetchError, FetchRequest, FetchResponse, Fetcher, GitOptions, Remotes, Source,
     without_credentials,
 };
+use corten_http::OnFirstUse;
 
 use crate::bases::http_options;
 use crate::error::CliError;
-use crate::settings::Settings;
+use crate::settings::{SEARCH_PATH, Settings};
 
-/// Where `git` is looked for when the environment has no `PATH`.
-const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Speaks HTTP. The certificates are read when something is fetched first.
-struct Http {
-    options: HttpOptions,
-    transport: OnceLock<HttpTransport>,
-}
-
-impl Http {
-    fn transport(&self) -> Result<&HttpTransport, Box<dyn std::error::Error + Send + Sync>> {
-        if let Some(transport) = self.transport.get() {
-            return Ok(transport);
-        }
-        let transport = HttpTransport::new(&self.options)?;
-        Ok(self.transport.get_or_init(|| transport))
-    }
-}
+/// Speaks HTTP for builds.
+struct Http(OnFirstUse<HttpTransport>);
 
 impl Fetcher for Http {
     fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let url = without_credentials(request.url);
-        let failed = |hint: Option<&str>, source| FetchError {
-            url: url.clone(),
-            hint: hint.map(str::to_owned),
-            source,
-        };
-        let transport = self.transport().map_err(|source| failed(None, source))?;
+        let failed = |hint, source| FetchError { url: url.clone(), hint, source };
+        let transport = self.0.get(HttpTransport::new);
+        let transport = transport.map_err(|error| failed(error.hint(), Box::new(error)))?;
         // What is stored must be what was sent, so no encoding is asked for.
         let mut headers = vec![("Accept-Encoding", "identity")];
         headers.extend(request.authorization.map(|value| ("Authorization", value)));
@@ -58,7 +40,7 @@ impl Fetcher for Http {
             };
             let hint =
                 "look at the address, the network, and the variables `HTTPS_PROXY` and `NO_PROXY`";
-            failed(Some(hint), source)
+            failed(Some(hint.to_owned()), source)
         })?;
         let header = |name: &str| answer.header(name).map(str::to_owned);
         Ok(FetchResponse {
@@ -73,35 +55,23 @@ impl Fetcher for Http {
     }
 }
 
-/// Asks servers for steps whose requests are recorded. The certificates are read when something is
-/// asked for first.
-struct RecordedHttp {
-    options: UpstreamOptions,
-    upstream: OnceLock<HttpUpstream>,
+/// Asks servers for steps whose requests are recorded or kept.
+struct StepHttp {
+    upstream: OnFirstUse<HttpUpstream>,
+    reach: Reach,
 }
 
-impl Upstream for RecordedHttp {
+impl Upstream for StepHttp {
     fn send(&self, request: &UpstreamRequest<'_>) -> Result<UpstreamResponse, UpstreamError> {
-        let upstream = if let Some(upstream) = self.upstream.get() {
-            upstream
-        } else {
-            let made = HttpUpstream::new(&self.options);
-            let made = made.map_err(|error| UpstreamError { message: error.to_string() })?;
-            self.upstream.get_or_init(|| made)
-        };
+        let upstream = self.upstream.get(|options| HttpUpstream::new(options, self.reach));
+        let upstream = upstream.map_err(|error| UpstreamError { message: error.line() })?;
         upstream.send(request)
     }
 }
 
-/// The same settings as for everything else that is fetched.
-fn upstream_options(settings: &Settings) -> UpstreamOptions {
-    let HttpOptions { ca_bundle, http_proxy, https_proxy, no_proxy } = http_options(settings);
-    UpstreamOptions { ca_bundle, http_proxy, https_proxy, no_proxy, refuses_loopback: false }
-}
-
 /// What a build may use to fetch.
 pub(crate) fn remotes(settings: &Settings) -> Remotes {
-    let http = Http { options: http_options(settings), transport: OnceLock::new() };
+    let http = Http(OnFirstUse::new(http_options(settings)));
     let environment = &settings.environment;
     let path = environment.get("PATH").unwrap_or(SEARCH_PATH);
     let mut variables = environment.proxies();
@@ -116,14 +86,13 @@ pub(crate) fn remotes(settings: &Settings) -> Remotes {
         program: corten_sys::command::find_program("git", path.as_ref()),
         environment: variables,
     };
-    let options = UpstreamOptions { refuses_loopback: true, ..upstream_options(settings) };
-    let downloads = RecordedHttp { options, upstream: OnceLock::new() };
-    let upstream = RecordedHttp { options: upstream_options(settings), upstream: OnceLock::new() };
+    let step_http =
+        |reach| Arc::new(StepHttp { upstream: OnFirstUse::new(http_options(settings)), reach });
     Remotes {
         fetcher: Some(Arc::new(http)),
         git,
-        upstream: Some(Arc::new(upstream)),
-        downloads: Some(Arc::new(downloads)),
+        upstream: Some(step_http(Reach::Anywhere)),
+        downloads: Some(step_http(Reach::Outward)),
         secrets: BTreeMap::new(),
     }
 }

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use corten_registry::{Client, ClientOptions, CredentialFiles, Transport};
+use corten_http::HttpOptions;
+use corten_registry::{Client, ClientOptions, CredentialFiles};
 
 use crate::bases::http_options;
-use crate::settings::{Environment, Settings};
-
-/// Where helpers are looked for when the environment has no `PATH`.
-const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+use crate::settings::{Environment, SEARCH_PATH, Settings};
 
 /// Hosts that no proxy can reach for us.
 const OWN_HOSTS: &str = "localhost,127.0.0.1,::1";
@@ -24,12 +22,7 @@ pub(crate) fn client(settings: &Settings) -> Client {
     let registries = settings.config.registries.iter();
     let insecure = registries.filter(|(_, table)| table.insecure).map(|(name, _)| name.clone());
     Client::new(ClientOptions {
-        transport: Transport {
-            ca_bundle: http.ca_bundle,
-            http_proxy: http.http_proxy,
-            https_proxy: http.https_proxy,
-            no_proxy: Some(no_proxy),
-        },
+        http: HttpOptions { no_proxy: Some(no_proxy), ..http },
         credentials: CredentialFiles {
             files: credential_files(environment),
             search_path: environment

@@ -6,7 +6,7 @@ use super::workspace::{Member, Workspace};
 /// ARCHITECTURE.md draws them. A crate that is in none of them is refused.
 const LAYERS: [&[&str]; 5] = [
     &["corten-oci", "corten-diag", "corten-sys"],
-    &["corten-store", "corten-dockerfile"],
+    &["corten-store", "corten-dockerfile", "corten-http"],
     &["corten-registry", "corten-runtime", "corten-lint", "corten-scan", "corten-record"],
     &[
         "corten-build",

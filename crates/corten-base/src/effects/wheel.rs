@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use corten_oci::digest::Digest;
 use corten_oci::tree::TreePath;
 
@@ -94,20 +96,11 @@ pub(super) fn install(
 }
 
 fn record_entry(bytes: &[u8]) -> String {
-    format!("sha256={},{}", base64_url(Digest::of(bytes).as_bytes()), bytes.len())
-}
-
-fn base64_url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..=chunk.len() {
-            text.push(char::from(ALPHABET[(bits >> (18 - 6 * at) & 63) as usize]));
-        }
-    }
-    text
+    format!(
+        "sha256={},{}",
+        BASE64_URL_SAFE_NO_PAD.encode(Digest::of(bytes).as_bytes()),
+        bytes.len()
+    )
 }
 
 /// The record is a CSV file.

@@ -34,7 +34,7 @@ pub use spec::{CacheFrom, CacheSpecError, CacheTo, ExportPlace, ImportPlace, Mod
 pub(crate) use export::{remember, remembered};
 pub use mounts::MountUse;
 pub(crate) use mounts::{is_vacant, mounts_of};
-pub(crate) use record::{Blob, layer_type};
+pub(crate) use record::{Blob, Cache, layer_type, parse_inline};
 
 /// A step that the build did or knew, as a cache records it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -102,7 +102,7 @@ pub enum CacheSpecError {
     #[error("a cache cannot be imported as `type=inline`")]
     InlineImport,
     #[error("the cache type `{kind}` does not know the key `{key}`")]
-    Key { kind: &'static str, key: String, known: &'static [&'static str] },
+    Key { kind: &'static str, key: String, known: Vec<&'static str> },
     #[error("the cache type `{kind}` needs `{key}`")]
     Missing { kind: &'static str, key: &'static str, example: &'static str },
     #[error("`{key}={value}` is not understood")]
@@ -146,41 +146,28 @@ impl CacheSpecError {
     }
 }
 
-const FROM_TYPES: [(&str, &[&str]); 2] =
-    [("local", &["src", "tag"]), ("registry", &["ref", "registry.insecure"])];
+/// The types with what they know, in groups.
+type Types = [(&'static str, &'static [&'static [&'static str]])];
 
-const TO_TYPES: [(&str, &[&str]); 3] = [
-    (
-        "local",
-        &[
-            "dest",
-            "tag",
-            "mode",
-            "mounts",
-            "compression",
-            "compression-level",
-            "force-compression",
-            "oci-mediatypes",
-            "image-manifest",
-            "ignore-error",
-        ],
-    ),
-    (
-        "registry",
-        &[
-            "ref",
-            "registry.insecure",
-            "mode",
-            "mounts",
-            "compression",
-            "compression-level",
-            "force-compression",
-            "oci-mediatypes",
-            "image-manifest",
-            "ignore-error",
-        ],
-    ),
-    ("inline", &["mode", "ignore-error"]),
+const FROM_TYPES: &Types =
+    &[("local", &[&["src", "tag"]]), ("registry", &[&["ref", "registry.insecure"]])];
+
+/// What says how a cache is made that has a manifest of its own.
+const MANIFEST_KEYS: &[&str] = &[
+    "mode",
+    "mounts",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "oci-mediatypes",
+    "image-manifest",
+    "ignore-error",
+];
+
+const TO_TYPES: &Types = &[
+    ("local", &[&["dest", "tag"], MANIFEST_KEYS]),
+    ("registry", &[&["ref", "registry.insecure"], MANIFEST_KEYS]),
+    ("inline", &[&["mode", "ignore-error"]]),
 ];
 
 /// The types of BuildKit that belong to one service each.
@@ -196,7 +183,7 @@ impl CacheFrom {
             let place = ImportPlace::Registry { reference: reference(name)?, insecure: false };
             return Ok(Self { place });
         }
-        let mut fields = Fields::new(spec, &fields, &FROM_TYPES, &["local", "registry"])?;
+        let mut fields = Fields::new(spec, &fields, FROM_TYPES, &["local", "registry"])?;
         let place = if fields.kind == "local" {
             let example = "type=local,src=DIRECTORY";
             let path = PathBuf::from(fields.required("src", example)?);
@@ -234,7 +221,7 @@ impl CacheTo {
         if fields.as_slice() == ["type=inline"] {
             return Ok(Self::inline());
         }
-        let mut fields = Fields::new(spec, &fields, &TO_TYPES, &["local", "registry", "inline"])?;
+        let mut fields = Fields::new(spec, &fields, TO_TYPES, &["local", "registry", "inline"])?;
         let place = match fields.kind {
             "local" => {
                 let example = "type=local,dest=DIRECTORY";
@@ -284,7 +271,7 @@ impl Fields {
     fn new(
         spec: &str,
         fields: &[String],
-        types: &[(&'static str, &'static [&'static str])],
+        types: &Types,
         names: &'static [&'static str],
     ) -> Result<Self, CacheSpecError> {
         let mut values = BTreeMap::new();
@@ -308,6 +295,7 @@ impl Fields {
                 _ => CacheSpecError::Type { name, types: names },
             });
         };
+        let known = known.concat();
         if let Some(key) = values.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(CacheSpecError::Key { kind, key: key.clone(), known });
         }

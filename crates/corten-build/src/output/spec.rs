@@ -149,8 +149,8 @@ pub enum SpecError {
     StdoutTwice,
 }
 
-/// What images that may be pushed know.
-const IMAGE_KEYS: &[&str] = &[
+/// What everything that has a manifest knows.
+const MANIFEST_KEYS: &[&str] = &[
     "name",
     "annotation.*",
     "compression",
@@ -158,31 +158,19 @@ const IMAGE_KEYS: &[&str] = &[
     "force-compression",
     "oci-mediatypes",
     "rewrite-timestamp",
-    "push",
-    "registry.insecure",
 ];
 
-/// The types with what they know.
-const TYPES: [(&str, &[&str]); 7] = [
-    ("image", IMAGE_KEYS),
-    ("registry", IMAGE_KEYS),
-    (
-        "oci",
-        &[
-            "dest",
-            "tar",
-            "name",
-            "annotation.*",
-            "compression",
-            "compression-level",
-            "force-compression",
-            "oci-mediatypes",
-            "rewrite-timestamp",
-        ],
-    ),
-    ("docker", &["dest", "name", "annotation.*", "compression", "rewrite-timestamp"]),
-    ("local", &["dest", "mode", "platform-split", "rewrite-timestamp"]),
-    ("tar", &["dest", "platform-split", "rewrite-timestamp"]),
+/// What images know besides, which may be pushed.
+const PUSH_KEYS: &[&str] = &["push", "registry.insecure"];
+
+/// The types with what they know, in groups.
+const TYPES: [(&str, &[&[&str]]); 7] = [
+    ("image", &[MANIFEST_KEYS, PUSH_KEYS]),
+    ("registry", &[MANIFEST_KEYS, PUSH_KEYS]),
+    ("oci", &[&["dest", "tar"], MANIFEST_KEYS]),
+    ("docker", &[&["dest", "name", "annotation.*", "compression", "rewrite-timestamp"]]),
+    ("local", &[&["dest", "mode", "platform-split", "rewrite-timestamp"]]),
+    ("tar", &[&["dest", "platform-split", "rewrite-timestamp"]]),
     ("cacheonly", &[]),
 ];
 
@@ -208,7 +196,7 @@ impl SpecError {
                 Some(near) => format!("did you mean `{near}`? There are {}", known(&types)),
                 None => format!("there are {}", known(&types)),
             },
-            Self::Key { kind, key } => match keys(kind) {
+            Self::Key { kind, key } => match keys(kind).as_slice() {
                 [] => "it knows no keys".to_owned(),
                 names => near(key, names),
             },
@@ -248,8 +236,9 @@ impl SpecError {
     }
 }
 
-fn keys(kind: &str) -> &'static [&'static str] {
-    TYPES.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
+fn keys(kind: &str) -> Vec<&'static str> {
+    let found = TYPES.iter().find(|(name, _)| *name == kind);
+    found.map(|(_, groups)| groups.concat()).unwrap_or_default()
 }
 
 impl Output {
@@ -385,6 +374,7 @@ impl Fields {
         let Some((kind, known)) = TYPES.iter().find(|(kind, _)| *kind == name) else {
             return Err(SpecError::Type { name });
         };
+        let known = known.concat();
         if let Some(key) = values.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(SpecError::Key { kind, key: key.clone() });
         }

@@ -266,19 +266,11 @@ struct ArtifactEntry {
 impl ArtifactEntry {
     fn into_fetched(self) -> Fetched {
         let Self { name, version, kind, tool, .. } = self;
-        Fetched {
-            key: RequestKey {
-                url: self.url,
-                method: self.method.unwrap_or_else(|| METHOD.to_owned()),
-                request: self.request.map(|hex| hex.0),
-                accept: self.accept,
-            },
-            status: self.status.unwrap_or(STATUS),
-            headers: self.headers,
-            sha256: self.sha256.0,
-            size_bytes: self.size,
-            class: Class::Artifact(Artifact { tool, kind, name, version }),
-        }
+        let Self { url, method, request, accept, status, sha256, size, headers, .. } = self;
+        let class = Class::Artifact(Artifact { tool: tool.clone(), kind, name, version });
+        // The rest of the table is that of an index.
+        let rest = IndexEntry { tool, url, method, request, accept, status, sha256, size, headers };
+        Fetched { class, ..rest.into_fetched() }
     }
 }
 

@@ -20,20 +20,12 @@ fn the_directive_chooses() {
         2 FromAsCasing: `as` and `FROM` are not in the same case
     "#]],
     );
-    with(
-        "#check=error=true",
-        &expect![[r#"
+    let both = expect![[r#"
         2 FromAsCasing: `as` and `FROM` are not in the same case
         3 ConsistentInstructionCasing: `workdir` is not in upper case, as most instructions of the file are
-    "#]],
-    );
-    with(
-        "# no directive, check=skip=all",
-        &expect![[r#"
-        2 FromAsCasing: `as` and `FROM` are not in the same case
-        3 ConsistentInstructionCasing: `workdir` is not in upper case, as most instructions of the file are
-    "#]],
-    );
+    "#]];
+    with("#check=error=true", &both);
+    with("# no directive, check=skip=all", &both);
 }
 
 #[test]

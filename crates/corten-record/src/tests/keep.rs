@@ -123,8 +123,7 @@ fn a_damaged_download_is_fetched_again() {
 fn the_own_machine_is_not_asked() {
     let world = World::new();
     world.site.put(WHEEL, 200, LASTING, "wheel");
-    let options = UpstreamOptions { refuses_loopback: true, ..UpstreamOptions::default() };
-    let upstream = Arc::new(HttpUpstream::new(&options).unwrap());
+    let upstream = Arc::new(HttpUpstream::new(&HttpOptions::default(), Reach::Outward).unwrap());
     let recorder = Recorder::new(&world.store, Some(upstream), Policy::Cache).unwrap();
     let step = Step::new(&recorder);
     let port = world.http.port();

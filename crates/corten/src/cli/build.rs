@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Arg, Args, Subcommand, ValueEnum};
 
+/// What `corten build` and `corten lock` both take: what is built, and how its steps run.
 #[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
+pub(crate) struct SharedArgs {
     /// Directory whose files the Dockerfile may copy, `-` for a tar or a Dockerfile on standard input,
     /// or the URL of a git repository, a tar or a Dockerfile
     #[arg(value_name = "PATH")]
@@ -11,54 +12,15 @@ pub(crate) struct BuildArgs {
     /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Name for the image, `name[:tag]`; may be given several times
-    #[arg(short, long = "tag", value_name = "NAME")]
-    pub tags: Vec<String>,
     /// Build this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
     /// Set a build argument, `NAME=value`, or `NAME` to take the value from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Add a label, `name=value`
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub labels: Vec<String>,
-    /// Where the result goes: `type=image`, `registry`, or `oci`, `docker`, `local` or `tar` with
-    /// `dest=PATH`, or a directory alone; may be given several times [default: the store]
-    #[arg(short, long = "output", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
-    pub outputs: Vec<String>,
-    /// Write the digests of the result to this file, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub metadata_file: Option<PathBuf>,
-    /// Add an annotation, `name=value`, to the manifest or, with `manifest-descriptor:`, `index:` or
-    /// `index-descriptor:` before the name, to these
-    #[arg(long = "annotation", value_name = "NAME=VALUE")]
-    pub annotations: Vec<String>,
-    /// State where the image comes from, beside it in archives and registries: `true`, `mode=min` or
-    /// `mode=max`
-    #[arg(long, value_name = "BOOL|mode=MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub provenance: Option<String>,
-    /// The same in another spelling: `type=provenance,mode=max`; may be given several times
-    #[arg(long = "attest", value_name = "SPEC")]
-    pub attest: Vec<String>,
-    /// Accepted for Docker's sake, with a note
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub sbom: Option<String>,
     /// Do every step again
     #[arg(long)]
     pub no_cache: bool,
-    /// Do every step of this stage again; may be given several times
-    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
-    pub no_cache_filter: Vec<String>,
-    /// A cache of another machine to take steps and cache mounts from: `type=local,src=DIRECTORY`,
-    /// `type=registry,ref=NAME` or a name alone; may be given several times
-    #[arg(long = "cache-from", value_name = "SPEC")]
-    pub cache_from: Vec<String>,
-    /// Where to put steps and cache mounts for other machines: `type=local,dest=DIRECTORY`,
-    /// `type=registry,ref=NAME` or `type=inline`, with `mode=max` for the steps of all stages; may be
-    /// given several times
-    #[arg(long = "cache-to", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
-    pub cache_to: Vec<String>,
     /// Platforms to build for, such as `linux/amd64,linux/arm64`; several give an index
     /// [default: this machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
@@ -93,6 +55,62 @@ pub(crate) struct BuildArgs {
     /// the same [default: true, or `[build] normalize`]
     #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub normalize: Option<bool>,
+    /// The lock file [default: corten.lock beside the Dockerfile]
+    #[arg(long, value_name = "FILE")]
+    pub lock_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub steps: StepArgs,
+    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub progress: ProgressMode,
+    /// Print only the image's ID
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Name for the image, `name[:tag]`; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    #[command(flatten)]
+    pub shared: SharedArgs,
+    /// Add a label, `name=value`
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Where the result goes: `type=image`, `registry`, or `oci`, `docker`, `local` or `tar` with
+    /// `dest=PATH`, or a directory alone; may be given several times [default: the store]
+    #[arg(short, long = "output", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
+    pub outputs: Vec<String>,
+    /// Write the digests of the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Add an annotation, `name=value`, to the manifest or, with `manifest-descriptor:`, `index:` or
+    /// `index-descriptor:` before the name, to these
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub annotations: Vec<String>,
+    /// State where the image comes from, beside it in archives and registries: `true`, `mode=min` or
+    /// `mode=max`
+    #[arg(long, value_name = "BOOL|mode=MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// The same in another spelling: `type=provenance,mode=max`; may be given several times
+    #[arg(long = "attest", value_name = "SPEC")]
+    pub attest: Vec<String>,
+    /// Accepted for Docker's sake, with a note
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sbom: Option<String>,
+    /// Do every step of this stage again; may be given several times
+    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// A cache of another machine to take steps and cache mounts from: `type=local,src=DIRECTORY`,
+    /// `type=registry,ref=NAME` or a name alone; may be given several times
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub cache_from: Vec<String>,
+    /// Where to put steps and cache mounts for other machines: `type=local,dest=DIRECTORY`,
+    /// `type=registry,ref=NAME` or `type=inline`, with `mode=max` for the steps of all stages; may be
+    /// given several times
+    #[arg(long = "cache-to", value_name = "SPEC", conflicts_with_all = ["plan", "verify"])]
+    pub cache_to: Vec<String>,
     /// Whether what apt, pip, uv and npm download in RUN steps is kept in the store for other builds;
     /// images are the same either way [default: true, or `[build] auto-cache`]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -103,20 +121,9 @@ pub(crate) struct BuildArgs {
     /// Build from the lock file and the store alone, without the network; implies `--locked`
     #[arg(long, conflicts_with = "plan")]
     pub offline: bool,
-    /// The lock file [default: corten.lock beside the Dockerfile]
-    #[arg(long, value_name = "FILE")]
-    pub lock_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub steps: StepArgs,
     /// Write the image's ID to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
-    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub progress: ProgressMode,
-    /// Print only the image's ID
-    #[arg(short, long)]
-    pub quiet: bool,
     /// Print the plan and build nothing
     #[arg(long)]
     pub plan: bool,
@@ -146,119 +153,49 @@ pub(crate) struct BuildArgs {
     pub pull: bool,
 }
 
+/// What shared arguments mean for `corten lock`, where that is not what they mean for a build.
+const LOCK_HELP: [(&str, &str); 10] = [
+    (
+        "context",
+        "Directory whose files the Dockerfile may copy, or the URL of a git repository or a tar",
+    ),
+    ("lock_file", "Where to write the lock [default: corten.lock beside the Dockerfile]"),
+    (
+        "no_cache",
+        "Fetch everything again, also for steps that are in the cache with what they fetched",
+    ),
+    ("target", "Lock this stage and what it needs"),
+    (
+        "platforms",
+        "Platforms to build for, such as `linux/amd64,linux/arm64` [default: this machine's]",
+    ),
+    (
+        "agents",
+        "An agent for `RUN --mount=type=ssh` and git over ssh: `default` for the one of `SSH_AUTH_SOCK`, `ID=SOCKET`, or `ID=KEYFILE`; may be given several times",
+    ),
+    ("allow", "Allow what a Dockerfile may ask for: `security.insecure`, `network.host`"),
+    ("network", "Network of RUN steps: default or none"),
+    (
+        "normalize",
+        "Whether what RUN steps write differently each time is made the same, as for `corten build`",
+    ),
+    ("quiet", "Print nothing but failures"),
+];
+
 #[derive(Debug, Args)]
+#[command(mut_args(for_lock))]
 pub(crate) struct LockArgs {
-    /// Directory whose files the Dockerfile may copy, or the URL of a git repository or a tar
-    #[arg(value_name = "PATH")]
-    pub context: PathBuf,
-    /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// Where to write the lock [default: corten.lock beside the Dockerfile]
-    #[arg(long, value_name = "FILE")]
-    pub lock_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub shared: SharedArgs,
     /// Write nothing, and exit with 1 if the lock would change
     #[arg(long)]
     pub check: bool,
-    /// Fetch everything again, also for steps that are in the cache with what they fetched
-    #[arg(long)]
-    pub no_cache: bool,
-    /// Lock this stage and what it needs
-    #[arg(long, value_name = "STAGE")]
-    pub target: Option<String>,
-    /// Set a build argument, `NAME=value`, or `NAME` to take the value from the environment
-    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
-    pub build_args: Vec<String>,
-    /// Platforms to build for, such as `linux/amd64,linux/arm64` [default: this machine's]
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
-    pub platforms: Vec<String>,
-    /// Another directory, URL (git or HTTP), `docker-image://IMAGE`,
-    /// `oci-layout://DIR[:TAG]` or `target:STAGE` that `COPY --from=NAME` and `FROM NAME` may use
-    #[arg(long = "build-context", value_name = "NAME=DIR|URL|IMAGE")]
-    pub build_contexts: Vec<String>,
-    /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE` or `id=ID,env=NAME`
-    #[arg(long = "secret", value_name = "SPEC")]
-    pub secrets: Vec<String>,
-    /// An agent for `RUN --mount=type=ssh` and git over ssh: `default` for the one of
-    /// `SSH_AUTH_SOCK`, `ID=SOCKET`, or `ID=KEYFILE`; may be given several times
-    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
-    pub agents: Vec<String>,
-    /// Allow what a Dockerfile may ask for: `security.insecure`, `network.host`
-    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
-    pub allow: Vec<String>,
-    /// Network of RUN steps: default or none
-    #[arg(long, value_name = "MODE", default_value = "default")]
-    pub network: String,
-    /// Certificate authorities for RUN steps: host, none or a file
-    #[arg(long, value_name = "host|none|FILE", default_value = "host")]
-    pub ca_certs: String,
-    /// Memory limit of a RUN step, such as 2g
-    #[arg(short, long, value_name = "BYTES")]
-    pub memory: Option<String>,
-    /// CPU limit of a RUN step, such as 1.5
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<String>,
-    /// Whether what RUN steps write differently each time is made the same, as for `corten build`
-    #[arg(long, value_name = "BOOL", visible_alias = "normalise", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub normalize: Option<bool>,
-    /// How progress is shown: auto, plain, tty, json, rawjson or quiet
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub progress: ProgressMode,
-    /// Print nothing but failures
-    #[arg(short, long)]
-    pub quiet: bool,
-    #[command(flatten)]
-    pub steps: StepArgs,
 }
 
-impl LockArgs {
-    /// The build that is recorded.
-    pub(crate) fn as_build(&self) -> BuildArgs {
-        BuildArgs {
-            context: self.context.clone(),
-            file: self.file.clone(),
-            tags: Vec::new(),
-            target: self.target.clone(),
-            build_args: self.build_args.clone(),
-            labels: Vec::new(),
-            outputs: Vec::new(),
-            metadata_file: None,
-            annotations: Vec::new(),
-            no_cache: self.no_cache,
-            provenance: None,
-            attest: Vec::new(),
-            sbom: None,
-            cache_from: Vec::new(),
-            cache_to: Vec::new(),
-            tls_verify: true,
-            no_cache_filter: Vec::new(),
-            platforms: self.platforms.clone(),
-            build_contexts: self.build_contexts.clone(),
-            secrets: self.secrets.clone(),
-            agents: self.agents.clone(),
-            allow: self.allow.clone(),
-            network: self.network.clone(),
-            ca_certs: self.ca_certs.clone(),
-            memory: self.memory.clone(),
-            cpus: self.cpus.clone(),
-            steps: self.steps.clone(),
-            normalize: self.normalize,
-            auto_cache: None,
-            locked: false,
-            offline: false,
-            lock_file: self.lock_file.clone(),
-            iidfile: None,
-            progress: self.progress,
-            quiet: self.quiet,
-            plan: false,
-            check: false,
-            call: None,
-            shell_on_error: false,
-            verify: false,
-            load: false,
-            push: false,
-            pull: false,
-        }
+fn for_lock(argument: Arg) -> Arg {
+    match LOCK_HELP.iter().find(|(name, _)| argument.get_id() == name) {
+        Some((_, help)) => argument.help(*help),
+        None => argument,
     }
 }
 

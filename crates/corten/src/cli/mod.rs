@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use build::{BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, StepArgs};
+pub(crate) use build::{
+    BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, SharedArgs, StepArgs,
+};
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };

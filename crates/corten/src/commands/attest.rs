@@ -42,7 +42,7 @@ pub(super) fn provenance(
             Asked::Sbom(asked) => wants_sbom = asked,
         }
     }
-    if wants_sbom && !arguments.quiet {
+    if wants_sbom && !arguments.shared.quiet {
         context.ui.warning(NO_SBOM);
     }
     Ok(mode)
@@ -61,7 +61,7 @@ pub(super) fn check(
         _ => false,
     };
     let is_kept = arguments.metadata_file.is_some() || request.outputs.iter().any(has_place);
-    if options.provenance.is_some() && !is_kept && !arguments.quiet {
+    if options.provenance.is_some() && !is_kept && !arguments.shared.quiet {
         context.ui.warning(
             "the provenance is not kept: `type=oci`, `--push` and `--metadata-file` have a place for it",
         );

@@ -22,7 +22,7 @@ use corten_sys::clock::{Clock, SystemClock};
 use super::cache::{self, Caches};
 use super::{Context, attest, checks, lock, outputs, sources, steps};
 use crate::bases::Resolver;
-use crate::cli::BuildArgs;
+use crate::cli::{BuildArgs, SharedArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
@@ -33,8 +33,8 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
     let started = SystemClock.monotonic();
     steps::check_terminal(&context.ui, arguments.shell_on_error)?;
     // What was unpacked or fetched is there until the build has ended.
-    let opened = sources::open(context, arguments)?;
-    let mut options = settle(context, arguments, &opened)?;
+    let opened = sources::open(context, &arguments.shared)?;
+    let mut options = settle_build(context, arguments, &opened)?;
     options.recording = lock::recording(arguments, &options)?;
     options.provenance = attest::provenance(context, arguments)?;
     if let Some(call) = checks::Call::of(arguments)? {
@@ -101,7 +101,7 @@ pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode
 /// Shows what happens, with places in the Dockerfile.
 fn progress_of(context: &Context, arguments: &BuildArgs, options: &BuildOptions) -> Progress {
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
-    let (mode, quiet) = (arguments.progress, arguments.quiet);
+    let (mode, quiet) = (arguments.shared.progress, arguments.shared.quiet);
     Progress::new(&context.ui, mode, quiet, context.no_progress, Some(source))
 }
 
@@ -118,10 +118,29 @@ fn print_plan(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Flags, environment and files to options; nothing of the build has started yet.
-pub(super) fn settle(
+/// Flags, environment and files to the options of a build; nothing of it has started yet.
+pub(super) fn settle_build(
     context: &Context,
     arguments: &BuildArgs,
+    opened: &sources::Opened,
+) -> Result<BuildOptions, CliError> {
+    let mut options = settle(context, &arguments.shared, opened)?;
+    options.no_cache_filter.clone_from(&arguments.no_cache_filter);
+    options.labels = pairs("label", &arguments.labels)?;
+    for tag in &arguments.tags {
+        options.tags.push(tag.parse::<Reference>()?);
+    }
+    options.run.shell_on_error = arguments.shell_on_error;
+    if let Some(auto_cache) = arguments.auto_cache {
+        options.run.auto_cache = auto_cache && can_cache_downloads(&arguments.shared);
+    }
+    Ok(options)
+}
+
+/// The same of what builds and locks share.
+pub(super) fn settle(
+    context: &Context,
+    arguments: &SharedArgs,
     opened: &sources::Opened,
 ) -> Result<BuildOptions, CliError> {
     let files = match &opened.context {
@@ -134,11 +153,6 @@ pub(super) fn settle(
     let environment = &context.settings.environment;
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
-    options.no_cache_filter.clone_from(&arguments.no_cache_filter);
-    options.labels = pairs("label", &arguments.labels)?;
-    for tag in &arguments.tags {
-        options.tags.push(tag.parse::<Reference>()?);
-    }
     for argument in &arguments.build_args {
         // As in Docker, a name alone takes the environment's value, and none when it has none.
         match argument.split_once('=') {
@@ -162,17 +176,21 @@ pub(super) fn settle(
         options.contexts.insert(name, value);
     }
     options.secrets.clone_from(&opened.remotes.secrets);
-    options.run.shell_on_error = arguments.shell_on_error;
     options.run.devices = Arc::new(context.settings.devices());
     options.run.allow = steps::entitlements(&arguments.allow)?;
     run_options(context, arguments, &mut options)?;
     Ok(options)
 }
 
+/// Servers are checked with the certificates of the host; other ones are for the tools alone.
+fn can_cache_downloads(arguments: &SharedArgs) -> bool {
+    arguments.ca_certs == "host"
+}
+
 /// What reaches RUN steps without reaching the image.
 fn run_options(
     context: &Context,
-    arguments: &BuildArgs,
+    arguments: &SharedArgs,
     options: &mut BuildOptions,
 ) -> Result<(), CliError> {
     let environment = &context.settings.environment;
@@ -180,9 +198,7 @@ fn run_options(
     let configured = context.settings.config.build.normalize;
     options.run.normalise = arguments.normalize.or(configured).unwrap_or(true);
     let configured = context.settings.config.build.auto_cache;
-    // Servers are checked with the certificates of the host; other ones are for the tools alone.
-    options.run.auto_cache =
-        arguments.auto_cache.or(configured).unwrap_or(true) && arguments.ca_certs == "host";
+    options.run.auto_cache = configured.unwrap_or(true) && can_cache_downloads(arguments);
     options.run.network = match arguments.network.as_str() {
         "default" | "bridge" => Network::Default,
         "none" => Network::None,
@@ -222,7 +238,7 @@ fn run_options(
 
 /// Reads the Dockerfile: `--file`, standard input for `-`, or the context's own.
 fn dockerfile(
-    arguments: &BuildArgs,
+    arguments: &SharedArgs,
     opened: Option<&OpenedContext>,
 ) -> Result<DockerfileText, CliError> {
     let not_read = |error: BuildError| {
@@ -337,7 +353,7 @@ fn report(
     elapsed: Duration,
 ) {
     let id = found.target().digest();
-    if arguments.quiet {
+    if arguments.shared.quiet {
         outputs::print_id(context, outputs, &id);
         return;
     }

@@ -148,7 +148,7 @@ impl Caches {
 
 /// Says what was exported.
 pub(super) fn report(context: &Context, arguments: &BuildArgs, exported: &[Exported]) {
-    if arguments.quiet {
+    if arguments.shared.quiet {
         return;
     }
     for done in exported {

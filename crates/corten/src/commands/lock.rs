@@ -12,7 +12,7 @@ use corten_sys::file;
 
 use super::{Context, build, sources};
 use crate::bases::Resolver;
-use crate::cli::{BuildArgs, LockArgs};
+use crate::cli::{BuildArgs, LockArgs, SharedArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
@@ -24,16 +24,16 @@ const CHANGED: u8 = 1;
 
 pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
-    let as_build = arguments.as_build();
-    let opened = sources::open(context, &as_build)?;
-    let mut options = build::settle(context, &as_build, &opened)?;
+    let shared = &arguments.shared;
+    let opened = sources::open(context, shared)?;
+    let mut options = build::settle(context, shared, &opened)?;
     options.recording = Recording::Record;
-    let path = place(&as_build, &options)?;
+    let path = place(shared, &options)?;
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
         &context.ui,
-        arguments.progress,
-        arguments.quiet,
+        shared.progress,
+        shared.quiet,
         context.no_progress,
         Some(source),
     );
@@ -68,7 +68,7 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
     if !is_same {
         file::write_atomic(&path, text.as_bytes(), 0o644)?;
     }
-    if !arguments.quiet {
+    if !shared.quiet {
         let elapsed = SystemClock.monotonic().saturating_sub(started);
         let told = told(&materials.summary());
         context.ui.done("locked", &format!("{shown}  {told}  {}", ui::duration(elapsed)));
@@ -125,7 +125,7 @@ pub(super) fn recording(
     if !arguments.locked && !arguments.offline {
         return Ok(Recording::Off);
     }
-    let path = place(arguments, options)?;
+    let path = place(&arguments.shared, options)?;
     let name = path.display().to_string();
     let bytes = match file::read_limited(&path, LOCK_BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -142,7 +142,7 @@ pub(super) fn recording(
 
 /// Where the lock file is: where it was said to be, else beside the Dockerfile. One beside
 /// `web.Dockerfile` or `Dockerfile.web` has that in its name, since each has a lock of its own.
-fn place(arguments: &BuildArgs, options: &BuildOptions) -> Result<PathBuf, CliError> {
+fn place(arguments: &SharedArgs, options: &BuildOptions) -> Result<PathBuf, CliError> {
     if let Some(path) = &arguments.lock_file {
         return Ok(path.clone());
     }

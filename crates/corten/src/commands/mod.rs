@@ -98,11 +98,11 @@ fn prepare(
 /// The directory whose `corten.toml` applies: the build's context, else where we are.
 fn project_of(command: &Command) -> &Path {
     match command {
-        Command::Lock(arguments) => &arguments.context,
+        Command::Lock(arguments) => &arguments.shared.context,
         Command::Build(arguments)
         | Command::Buildx(BuildxCommand::Build(arguments))
         | Command::Builder(BuildxCommand::Build(arguments))
-        | Command::Image(BuildxCommand::Build(arguments)) => &arguments.context,
+        | Command::Image(BuildxCommand::Build(arguments)) => &arguments.shared.context,
         _ => Path::new("."),
     }
 }

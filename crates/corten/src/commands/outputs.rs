@@ -157,7 +157,7 @@ pub(super) fn report(
     targets: &[Target],
     elapsed: Duration,
 ) {
-    if arguments.quiet {
+    if arguments.shared.quiet {
         for target in targets {
             print_id(context, request, &target.id().0);
         }
@@ -182,7 +182,7 @@ pub(super) fn size(targets: &[Target]) -> u64 {
 
 /// Says which files were written.
 pub(super) fn report_files(context: &Context, arguments: &BuildArgs, written: &[Written]) {
-    if arguments.quiet {
+    if arguments.shared.quiet {
         return;
     }
     for written in written {

@@ -14,7 +14,7 @@ use corten_store::archive::{self, LoadOptions};
 use corten_store::{Image, Store};
 
 use super::{Context, ssh};
-use crate::cli::BuildArgs;
+use crate::cli::SharedArgs;
 use crate::error::CliError;
 use crate::fetch;
 use crate::ui::Ui;
@@ -50,7 +50,7 @@ impl Opened {
 }
 
 /// Opens what must be read or fetched before the Dockerfile is known.
-pub(super) fn open(context: &Context, arguments: &BuildArgs) -> Result<Opened, CliError> {
+pub(super) fn open(context: &Context, arguments: &SharedArgs) -> Result<Opened, CliError> {
     let agents = ssh::agents(context, &arguments.agents)?;
     let mut remotes = fetch::remotes(&context.settings);
     let agent = ssh::for_git(context, &agents, &mut remotes)?;
@@ -111,7 +111,7 @@ fn layout_parts(text: &str) -> (&str, Option<&str>) {
 /// Opens the main context when it is a stream or lies elsewhere; `None` for a directory.
 fn open_main(
     context: &Context,
-    arguments: &BuildArgs,
+    arguments: &SharedArgs,
     remotes: &Remotes,
 ) -> Result<Option<OpenedContext>, CliError> {
     let file = arguments.file.as_deref();

@@ -16,6 +16,9 @@ use corten_runtime::cdi::{self, Registry};
 
 use crate::cli::Global;
 
+/// Where programs are looked for when the environment has no `PATH`.
+pub(crate) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Everything that a command may need to know, already decided.
 #[derive(Debug)]
 pub(crate) struct Settings {

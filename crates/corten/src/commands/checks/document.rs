@@ -1,5 +1,7 @@
 //! The answers as text and as JSON, the latter with the field names of BuildKit.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use corten_diag::{Diagnostic, SourceFile, Span, render};
 use corten_lint::{Outline, Target, Wanted, rule};
 use serde::Serialize;
@@ -141,7 +143,7 @@ pub(super) fn check(
         sources: vec![SourceDocument {
             filename: source.name(),
             language: "Dockerfile",
-            data: base64(source.text().as_bytes()),
+            data: BASE64_STANDARD.encode(source.text()),
         }],
         build_error: error,
     })
@@ -169,7 +171,7 @@ pub(super) fn targets(source: &SourceFile, targets: &[Target], as_json: bool) ->
     if as_json {
         return json(&TargetsDocument {
             targets: targets.iter().map(|target| target_document(source, target)).collect(),
-            sources: [base64(source.text().as_bytes())],
+            sources: [BASE64_STANDARD.encode(source.text())],
         });
     }
     let row = |target: &Target| {
@@ -246,7 +248,7 @@ fn outline_json(source: &SourceFile, outline: &Outline) -> String {
         args: args.collect(),
         secrets: wanted(source, &outline.secrets),
         ssh: wanted(source, &outline.ssh),
-        sources: [base64(source.text().as_bytes())],
+        sources: [BASE64_STANDARD.encode(source.text())],
     })
 }
 
@@ -284,33 +286,4 @@ fn first_line(location: &Location) -> u32 {
 fn json(document: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(document);
     format!("{}\n", text.expect("strings and numbers always serialise"))
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for index in 0..4 {
-            let letter = LETTERS[(group >> (18 - 6 * index) & 0x3f) as usize];
-            out.push(if index <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded() {
-        let table =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
-        for (plain, encoded) in table {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-    }
 }

@@ -157,7 +157,7 @@ pub(super) fn in_passing(
     store: &Store,
     progress: &Progress,
 ) -> Result<(), CliError> {
-    if arguments.quiet || arguments.progress == ProgressMode::Quiet {
+    if arguments.shared.quiet || arguments.shared.progress == ProgressMode::Quiet {
         return Ok(());
     }
     let Some(report) = report(context, options, store)? else { return Ok(()) };
@@ -168,7 +168,7 @@ pub(super) fn in_passing(
         .into_iter()
         .filter(|warning| warning.code.is_none_or(|code| !said.contains(&code)))
         .collect();
-    if arguments.progress == ProgressMode::Json {
+    if arguments.shared.progress == ProgressMode::Json {
         for warning in warnings {
             progress.report(Event::Diagnostic(warning));
         }

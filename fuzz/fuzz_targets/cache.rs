@@ -1,0 +1,6 @@
+//! Records of caches are refused or read, never a panic; what is read is written and read back equal.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| corten_build::fuzz::cache(bytes));
