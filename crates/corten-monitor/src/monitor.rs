@@ -96,10 +96,10 @@ impl Watch<'_> {
         let mut backoff = Backoff::default();
         let mut restarts = 0;
         let own_pid = std::process::id();
-        self.container.update(|record| {
-            record.pid = Some(own_pid);
-            record.restarts = 0;
-            record.error = None;
+        self.container.update(|state| {
+            state.pid = Some(own_pid);
+            state.restarts = 0;
+            state.error = None;
         })?;
         loop {
             let began = SystemClock.monotonic();
@@ -123,7 +123,7 @@ impl Watch<'_> {
                 return Ok(self.container.finish(ended.code, ended.oom_killed)?);
             }
             restarts += 1;
-            self.container.update(|record| record.restarts = restarts)?;
+            self.container.update(|state| state.restarts = restarts)?;
             self.container.renew()?;
         }
     }
@@ -140,9 +140,9 @@ impl Watch<'_> {
         let started = |running: corten_runtime::Running| {
             let mut container = container.lock().unwrap_or_else(PoisonError::into_inner);
             let now = SystemClock.now().seconds;
-            let noted = container.update(|record| {
-                record.started = Some(now);
-                record.exit_code = None;
+            let noted = container.update(|state| {
+                state.started = Some(now);
+                state.exit_code = None;
             });
             noted.map_err(std::io::Error::other)?;
             self.shared.began(running)?;
@@ -162,7 +162,7 @@ impl Watch<'_> {
         if let Some(error) = lost.into_inner().unwrap_or_else(PoisonError::into_inner) {
             // A full disk is no reason to end what works, but it is to be known.
             let text = format!("a part of the log is lost: {error}");
-            self.container.update(|record| record.error = Some(text)).map_err(Failed::of)?;
+            self.container.update(|state| state.error = Some(text)).map_err(Failed::of)?;
         }
         Ok(outcome)
     }
@@ -181,12 +181,12 @@ impl Watch<'_> {
 
     fn note(&mut self, ended: Ended, failed: Option<&Failed>) -> Result<(), MonitorError> {
         let now = SystemClock.now().seconds;
-        self.container.update(|record| {
-            record.exit_code = Some(ended.code);
-            record.oom_killed = ended.oom_killed;
-            record.finished = Some(now);
+        self.container.update(|state| {
+            state.exit_code = Some(ended.code);
+            state.oom_killed = ended.oom_killed;
+            state.finished = Some(now);
             if let Some(failed) = failed {
-                record.error = Some(failed.message.clone());
+                state.error = Some(failed.message.clone());
             }
         })?;
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! containers/lock                   held alone while a name is given away or a record replaced
-//! containers/<id>/record.json       what became of the container so far; replaced as a whole
+//! containers/<id>/record.json       what the container is; replaced as a whole
+//! containers/<id>/state.json        what became of it so far; may be torn by a loss of power
 //! containers/<id>/definition.json   how it is run, whenever it is; nothing for us to read
 //! containers/<id>/alive             held locked by the process that runs the container
 //! containers/<id>/log/              what it has written, where somebody keeps that
@@ -42,30 +43,34 @@ pub struct ContainerRecord {
     pub command: Vec<String>,
     /// Seconds since 1970, as all times here.
     pub created: i64,
-    /// When its program began the last time.
-    #[serde(default)]
-    pub started: Option<i64>,
-    /// When it ended the last time.
-    #[serde(default)]
-    pub finished: Option<i64>,
-    /// How often its monitor has started it again since it was last started by hand.
-    #[serde(default)]
-    pub restarts: u32,
-    /// Why its program could not be started, if that was how it ended.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// The process that runs the container; meaningful only while it runs.
-    pub pid: Option<u32>,
-    pub exit_code: Option<i32>,
-    pub oom_killed: bool,
     /// The container goes away at its end.
     pub remove_at_end: bool,
+}
+
+/// What has become of a container so far. All of it is unknown after a loss of power that tore it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// The process that runs the container; meaningful only while it runs.
+    pub pid: Option<u32>,
+    /// When its program began the last time.
+    pub started: Option<i64>,
+    /// When it ended the last time.
+    pub finished: Option<i64>,
+    /// How often its monitor has started it again since it was last started by hand.
+    pub restarts: u32,
+    /// How its program ended the last time; `None` while it runs.
+    pub exit_code: Option<i32>,
+    pub oom_killed: bool,
+    /// Why its program could not be started, if that was how it ended.
+    pub error: Option<String>,
 }
 
 /// A container as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     pub record: ContainerRecord,
+    pub state: ContainerState,
     pub running: bool,
 }
 
@@ -74,6 +79,7 @@ pub struct Container {
 pub struct RunningContainer {
     inner: Arc<Inner>,
     record: ContainerRecord,
+    state: ContainerState,
     /// Locked for as long as this value lives.
     alive: FileLock,
 }
@@ -83,6 +89,7 @@ impl Store {
     pub fn create_container(
         &self,
         record: ContainerRecord,
+        state: ContainerState,
         definition: &[u8],
         image: &Image,
     ) -> Result<RunningContainer, StoreError> {
@@ -100,7 +107,7 @@ impl Store {
                 return Err(StoreError::ImageMissing(image.id));
             }
             pin(inner, image)?;
-            create(inner, record, definition)
+            create(inner, record, state, definition)
         })
     }
 
@@ -116,7 +123,8 @@ impl Store {
                 Err(error) => return Err(error.into()),
             };
             let record = read_record(&folder)?.ok_or_else(missing)?;
-            let running = RunningContainer { inner: inner.clone(), record, alive };
+            let state = read_state(&folder);
+            let running = RunningContainer { inner: inner.clone(), record, state, alive };
             running.renew()?;
             Ok(running)
         })
@@ -137,7 +145,8 @@ impl Store {
             let image = inner.image(&record.image)?;
             let image = image.ok_or(StoreError::ImageMissing(record.image))?;
             pin(inner, &image)?;
-            Ok((RunningContainer { inner: inner.clone(), record, alive }, image))
+            let state = read_state(&folder);
+            Ok((RunningContainer { inner: inner.clone(), record, state, alive }, image))
         })
     }
 
@@ -146,7 +155,8 @@ impl Store {
         self.run(|inner| {
             let folder = folder(inner, id)?;
             let Some(record) = read_record(&folder)? else { return Ok(None) };
-            Ok(Some(Container { record, running: runs(&folder)? }))
+            let running = runs(&folder)?;
+            Ok(Some(Container { record, state: read_state(&folder), running }))
         })
     }
 
@@ -238,30 +248,20 @@ impl RunningContainer {
         self.inner.layout.folder("containers").join(&self.record.id)
     }
 
-    /// Changes the record, also on disk. What others have changed meanwhile, such as its name, stays.
-    pub fn update(
-        &mut self,
-        change: impl FnOnce(&mut ContainerRecord),
-    ) -> Result<&ContainerRecord, StoreError> {
-        let inner = self.inner.clone();
-        self.replace(&inner, change).map_err(|error| error.classify(&inner.layout.root))?;
-        Ok(&self.record)
+    pub fn state(&self) -> &ContainerState {
+        &self.state
     }
 
-    fn replace(
-        &mut self,
-        inner: &Arc<Inner>,
-        change: impl FnOnce(&mut ContainerRecord),
-    ) -> Result<(), StoreError> {
-        let _names = lock_records(inner)?;
-        let folder = self.folder();
-        if let Some(record) = read_record(&folder)? {
-            self.record = record;
-        }
-        change(&mut self.record);
-        let durability =
-            if self.record.remove_at_end { Durability::Volatile } else { Durability::Durable };
-        inner.put_json(&folder.join("record.json"), &self.record, durability)
+    /// Changes what has become of the container, also on disk.
+    pub fn update(&mut self, change: impl FnOnce(&mut ContainerState)) -> Result<(), StoreError> {
+        change(&mut self.state);
+        self.write(Durability::Volatile)
+    }
+
+    fn write(&self, durability: Durability) -> Result<(), StoreError> {
+        let path = self.folder().join(STATE);
+        let written = self.inner.put_json(&path, &self.state, durability);
+        written.map_err(|error| error.classify(&self.inner.layout.root))
     }
 
     /// Writes down how the container ended; removes it where that was asked for.
@@ -269,14 +269,11 @@ impl RunningContainer {
         if self.record.remove_at_end {
             return self.remove();
         }
-        let now = self.inner.now();
-        self.update(|record| {
-            record.exit_code = Some(exit_code);
-            record.oom_killed = oom_killed;
-            record.finished = Some(now);
-            record.pid = None;
-        })?;
-        Ok(())
+        self.state.exit_code = Some(exit_code);
+        self.state.oom_killed = oom_killed;
+        self.state.finished = Some(self.inner.now());
+        self.state.pid = None;
+        self.write(Durability::Durable)
     }
 
     /// Removes the container with everything that it wrote.
@@ -286,7 +283,10 @@ impl RunningContainer {
     }
 }
 
-/// The file in a container's directory that says how it is run.
+/// The file in a container's directory that says what has become of it.
+const STATE: &str = "state.json";
+
+/// The file that says how it is run.
 const DEFINITION: &str = "definition.json";
 
 /// A definition has the environment in it, and a seccomp profile.
@@ -310,6 +310,7 @@ fn lock_records(inner: &Inner) -> Result<FileLock, StoreError> {
 fn create(
     inner: &Arc<Inner>,
     record: ContainerRecord,
+    state: ContainerState,
     definition: &[u8],
 ) -> Result<RunningContainer, StoreError> {
     let staging = inner.temporary()?;
@@ -320,7 +321,13 @@ fn create(
     let alive = FileLock::exclusive(&staging.join("alive"))?;
     let mut files = Vec::new();
     let record_bytes = corten_oci::json::canonical(&record);
-    for (name, bytes) in [(DEFINITION, definition), ("record.json", record_bytes.as_slice())] {
+    let state_bytes = corten_oci::json::canonical(&state);
+    let contents = [
+        (DEFINITION, definition),
+        (STATE, state_bytes.as_slice()),
+        ("record.json", record_bytes.as_slice()),
+    ];
+    for (name, bytes) in contents {
         let path = staging.join(name);
         let file = fs.create_new(&path, 0o600)?;
         fs.write(&file, &path, bytes)?;
@@ -338,7 +345,7 @@ fn create(
     if !record.remove_at_end {
         fs.sync_dir(&inner.layout.folder("containers"))?;
     }
-    Ok(RunningContainer { inner: inner.clone(), record, alive })
+    Ok(RunningContainer { inner: inner.clone(), record, state, alive })
 }
 
 fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
@@ -352,7 +359,7 @@ fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
             remove(inner, &folder)?;
             continue;
         }
-        found.push(Container { record, running });
+        found.push(Container { record, state: read_state(&folder), running });
     }
     Ok(found)
 }
@@ -363,6 +370,11 @@ fn read_record(folder: &Path) -> Result<Option<ContainerRecord>, StoreError> {
         Err(StoreError::Io(error)) if error.errno() == Some(NOT_A_DIRECTORY) => Ok(None),
         read => read,
     }
+}
+
+/// Reads what has become of a container; nothing is known if that was torn or is not there.
+fn read_state(folder: &Path) -> ContainerState {
+    read_json(&folder.join(STATE)).ok().flatten().unwrap_or_default()
 }
 
 /// `ENOTDIR`: the lock file lies beside the containers.
@@ -439,13 +451,6 @@ mod tests {
             image_name: "app:1".to_owned(),
             command: vec!["true".to_owned()],
             created: 1,
-            started: None,
-            finished: None,
-            restarts: 0,
-            error: None,
-            pid: Some(1),
-            exit_code: None,
-            oom_killed: false,
             remove_at_end: remove,
         }
     }
@@ -458,13 +463,19 @@ mod tests {
     fn a_kept_container_stays_with_its_exit_code() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running =
-            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
+        let running = store
+            .create_container(
+                record("ab", "one", image.id, false),
+                ContainerState::default(),
+                b"{}",
+                &image,
+            )
+            .unwrap();
         assert!(running.upper().is_dir() && running.work().is_dir());
         assert!(store.containers().unwrap()[0].running);
         running.finish(3, false).unwrap();
         let found = store.containers().unwrap();
-        assert_eq!((found[0].running, found[0].record.exit_code), (false, Some(3)));
+        assert_eq!((found[0].running, found[0].state.exit_code), (false, Some(3)));
         store.remove_container("ab").unwrap();
         assert_eq!(store.containers().unwrap(), []);
     }
@@ -473,8 +484,14 @@ mod tests {
     fn a_container_can_be_taken_again_and_keeps_what_it_wrote() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running =
-            store.create_container(record("ab", "one", image.id, false), b"how", &image).unwrap();
+        let running = store
+            .create_container(
+                record("ab", "one", image.id, false),
+                ContainerState::default(),
+                b"how",
+                &image,
+            )
+            .unwrap();
         assert!(matches!(store.take_container("ab"), Err(StoreError::ContainerRuns { .. })));
         file::write(&running.upper().join("kept"), b"x").unwrap();
         file::create_dirs(&running.work().join("work/incompat/volatile"), 0o700).unwrap();
@@ -491,26 +508,53 @@ mod tests {
     fn a_new_name_survives_what_its_process_writes_down() {
         let (_dir, store) = store();
         let image = image(&store);
-        let mut running =
-            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
-        let _other = store.create_container(record("cd", "two", image.id, false), b"{}", &image);
+        let mut running = store
+            .create_container(
+                record("ab", "one", image.id, false),
+                ContainerState::default(),
+                b"{}",
+                &image,
+            )
+            .unwrap();
+        let _other = store.create_container(
+            record("cd", "two", image.id, false),
+            ContainerState::default(),
+            b"{}",
+            &image,
+        );
         let taken = store.rename_container("ab", "two");
         assert!(matches!(taken, Err(StoreError::ContainerName { .. })), "{taken:?}");
         store.rename_container("ab", "three").unwrap();
-        running.update(|record| record.restarts = 2).unwrap();
+        running.update(|state| state.restarts = 2).unwrap();
         let found = store.container("ab").unwrap().unwrap();
-        assert_eq!((found.record.name.as_str(), found.record.restarts), ("three", 2));
+        assert_eq!((found.record.name.as_str(), found.state.restarts), ("three", 2));
     }
 
     #[test]
     fn a_name_is_given_once() {
         let (_dir, store) = store();
         let image = image(&store);
-        let _one =
-            store.create_container(record("ab", "one", image.id, false), b"{}", &image).unwrap();
-        let again = store.create_container(record("cd", "one", image.id, false), b"{}", &image);
+        let _one = store
+            .create_container(
+                record("ab", "one", image.id, false),
+                ContainerState::default(),
+                b"{}",
+                &image,
+            )
+            .unwrap();
+        let again = store.create_container(
+            record("cd", "one", image.id, false),
+            ContainerState::default(),
+            b"{}",
+            &image,
+        );
         assert!(matches!(again, Err(StoreError::ContainerName { .. })), "{again:?}");
-        let bad = store.create_container(record("cd", "../x", image.id, false), b"{}", &image);
+        let bad = store.create_container(
+            record("cd", "../x", image.id, false),
+            ContainerState::default(),
+            b"{}",
+            &image,
+        );
         assert!(matches!(bad, Err(StoreError::ContainerNameForm { .. })), "{bad:?}");
     }
 
@@ -518,8 +562,14 @@ mod tests {
     fn a_container_that_was_to_go_away_goes_when_its_process_is_gone() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running =
-            store.create_container(record("ab", "one", image.id, true), b"{}", &image).unwrap();
+        let running = store
+            .create_container(
+                record("ab", "one", image.id, true),
+                ContainerState::default(),
+                b"{}",
+                &image,
+            )
+            .unwrap();
         assert!(matches!(store.remove_container("ab"), Err(StoreError::ContainerRuns { .. })));
         drop(running);
         assert_eq!(store.containers().unwrap(), []);

@@ -97,7 +97,7 @@ mod tests;
 
 pub use blobs::Expect;
 pub use cache_mounts::CacheMounts;
-pub use containers::{Container, ContainerRecord, RunningContainer};
+pub use containers::{Container, ContainerRecord, ContainerState, RunningContainer};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use fsck::{FsckReport, Problem, Repair};

@@ -99,7 +99,8 @@ fn describe_image(
 }
 
 fn describe_container(container: &Container) -> Value {
-    let record = &container.record;
+    let (record, state) = (&container.record, &container.state);
+    let time = |time: Option<i64>| time.map(corten_oci::time::rfc3339);
     json!({
         "Id": record.id,
         "Name": record.name,
@@ -108,10 +109,15 @@ fn describe_container(container: &Container) -> Value {
         "ImageName": record.image_name,
         "Args": record.command,
         "State": {
+            "Status": super::ps::state(container, 0).0,
             "Running": container.running,
-            "Pid": record.pid,
-            "ExitCode": record.exit_code,
-            "OOMKilled": record.oom_killed,
+            "Pid": state.pid,
+            "ExitCode": state.exit_code,
+            "OOMKilled": state.oom_killed,
+            "Error": state.error,
+            "StartedAt": time(state.started),
+            "FinishedAt": time(state.finished),
         },
+        "RestartCount": state.restarts,
     })
 }

@@ -176,7 +176,7 @@ fn wait_for_record(store: &Store, container: &Container) -> Result<Option<i32>, 
     loop {
         match store.container(&container.record.id)? {
             None => return Ok(None),
-            Some(found) if !found.running => return Ok(found.record.exit_code),
+            Some(found) if !found.running => return Ok(found.state.exit_code),
             Some(_) => std::thread::sleep(LOOK_AT_FOREIGN_EVERY),
         }
     }
@@ -224,7 +224,7 @@ pub(super) fn control(store: &Store, container: &Container) -> Result<Option<Con
 
 /// The process that runs a container in the foreground; `None` if it has ended meanwhile.
 fn runner(store: &Store, container: &Container) -> Result<Option<PidFd>, CliError> {
-    let Some(pid) = container.record.pid else { return Ok(None) };
+    let Some(pid) = container.state.pid else { return Ok(None) };
     let process = match PidFd::open(pid) {
         Ok(process) => process,
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),

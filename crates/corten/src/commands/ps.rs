@@ -77,32 +77,32 @@ fn row(container: &Container, whole: bool, now: i64) -> Value {
         "RunningFor": ui::age(record.created, now),
         "Status": status,
         "State": state,
-        "ExitCode": record.exit_code,
+        "ExitCode": container.state.exit_code,
         "Names": record.name,
     })
 }
 
 /// Docker's word for a container's state, and a sentence about it.
-fn state(container: &Container, now: i64) -> (&'static str, String) {
-    let record = &container.record;
+pub(super) fn state(container: &Container, now: i64) -> (&'static str, String) {
+    let known = &container.state;
     let since = |time: Option<i64>| time.map(|time| ui::age(time, now));
     let code = |code: i32| {
-        let oom = if record.oom_killed { ", out of memory" } else { "" };
+        let oom = if known.oom_killed { ", out of memory" } else { "" };
         format!("({code}{oom})")
     };
-    match (container.running, record.exit_code) {
+    match (container.running, known.exit_code) {
         (true, Some(last)) => ("restarting", format!("Restarting {}", code(last))),
         (true, None) => {
-            let since = since(record.started).unwrap_or_default();
+            let since = since(known.started).unwrap_or_default();
             let status = since.strip_suffix(" ago").map(|time| format!("Up {time}"));
             ("running", status.unwrap_or_else(|| "Up".to_owned()))
         }
-        (false, _) if record.started.is_none() && record.error.is_none() => {
+        (false, _) if known.started.is_none() && known.error.is_none() => {
             ("created", "Created".to_owned())
         }
         (false, last) => {
             let last = last.map_or_else(|| "(unknown)".to_owned(), code);
-            let ago = since(record.finished).map(|ago| format!(" {ago}")).unwrap_or_default();
+            let ago = since(known.finished).map(|ago| format!(" {ago}")).unwrap_or_default();
             ("exited", format!("Exited {last}{ago}"))
         }
     }

@@ -30,23 +30,14 @@ pub(super) fn record(
     arguments: &ContainerArgs,
     image: &Image,
     spec: &ContainerSpec,
-    pid: Option<u32>,
 ) -> ContainerRecord {
-    let created = super::now();
     ContainerRecord {
         id: id.to_owned(),
         name: arguments.name.clone().unwrap_or_else(|| default_name(id)),
         image: image.id,
         image_name: arguments.image.clone(),
         command: spec.args.clone(),
-        created,
-        started: pid.map(|_| created),
-        finished: None,
-        restarts: 0,
-        error: None,
-        pid,
-        exit_code: None,
-        oom_killed: false,
+        created: super::now(),
         remove_at_end: arguments.rm,
     }
 }

@@ -9,7 +9,7 @@ use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
 use corten_runtime::{ContainerSpec, Exit, HostFacts, Io, Network, Notice, Outcome};
-use corten_store::{Found, Image, RunningContainer, Snapshot, Store};
+use corten_store::{ContainerState, Found, Image, RunningContainer, Snapshot, Store};
 use corten_sys::clock::{Clock, SystemClock};
 
 use super::Context;
@@ -103,8 +103,10 @@ impl Prepared {
         pid: Option<u32>,
     ) -> Result<RunningContainer, CliError> {
         let definition = describe::definition(flags, &self.image, &self.spec)?.encode()?;
-        let record = describe::record(&self.id, flags, &self.image, &self.spec, pid);
-        let container = self.store.create_container(record, &definition, &self.image)?;
+        let record = describe::record(&self.id, flags, &self.image, &self.spec);
+        let started = pid.map(|_| record.created);
+        let state = ContainerState { pid, started, ..ContainerState::default() };
+        let container = self.store.create_container(record, state, &definition, &self.image)?;
         if let Some(path) = &flags.cidfile {
             corten_sys::file::write_atomic(path, self.id.as_bytes(), 0o644)?;
         }

@@ -189,7 +189,7 @@ fn a_killed_monitor_takes_its_container_with_it_and_loses_no_line() {
     let all = Containers::new();
     let id = all.run("one", &[], "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done");
     all.until("some lines", |all| all.ok(&["logs", "one"]).lines().count() > 3);
-    let record = all.0.root_dir().join("containers").join(&id).join("record.json");
+    let record = all.0.root_dir().join("containers").join(&id).join("state.json");
     let record = corten_sys::file::read(&record).expect("the container is written down");
     let record: serde_json::Value = serde_json::from_slice(&record).expect("a record is JSON");
     let pid = record["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("it runs");
