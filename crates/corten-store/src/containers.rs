@@ -45,6 +45,19 @@ pub struct ContainerRecord {
     pub created: i64,
     /// The container goes away at its end.
     pub remove_at_end: bool,
+    /// The names of its volumes.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Volumes that were made for it alone.
+    #[serde(default)]
+    pub anonymous_volumes: Vec<String>,
+}
+
+impl ContainerRecord {
+    /// Returns true if the container mounts this volume.
+    pub fn has_volume(&self, name: &str) -> bool {
+        self.volumes.iter().chain(&self.anonymous_volumes).any(|known| known == name)
+    }
 }
 
 /// What has become of a container so far. All of it is unknown after a loss of power that tore it.
@@ -194,15 +207,21 @@ impl Store {
         self.run(|inner| runs(&folder(inner, id)?))
     }
 
-    /// Removes a container that does not run, with everything that it wrote.
-    pub fn remove_container(&self, id: &str) -> Result<(), StoreError> {
+    /// Removes a container that does not run, with everything that it wrote; its volumes stay, but for
+    /// those without a name where that is asked for.
+    pub fn remove_container(&self, id: &str, with_volumes: bool) -> Result<(), StoreError> {
         self.run(|inner| {
             let folder = folder(inner, id)?;
             if runs(&folder)? {
                 return Err(StoreError::ContainerRuns { id: id.to_owned() });
             }
+            let record = read_record(&folder)?;
             remove(inner, &folder)?;
-            self.release(&hold_name(id)).map(drop)
+            self.release(&hold_name(id))?;
+            match record {
+                Some(record) if with_volumes => remove_anonymous(inner, &record),
+                _ => Ok(()),
+            }
         })
     }
 }
@@ -279,8 +298,18 @@ impl RunningContainer {
     /// Removes the container with everything that it wrote.
     pub fn remove(self) -> Result<(), StoreError> {
         let inner = &self.inner;
-        remove(inner, &self.folder()).map_err(|error| error.classify(&inner.layout.root))
+        let removed =
+            remove(inner, &self.folder()).and_then(|()| remove_anonymous(inner, &self.record));
+        removed.map_err(|error| error.classify(&inner.layout.root))
     }
+}
+
+/// Removes the volumes that were made for one container.
+fn remove_anonymous(inner: &Arc<Inner>, record: &ContainerRecord) -> Result<(), StoreError> {
+    for name in &record.anonymous_volumes {
+        crate::volumes::remove(inner, name)?;
+    }
+    Ok(())
 }
 
 /// The file in a container's directory that says what has become of it.
@@ -357,6 +386,7 @@ fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
         let running = runs(&folder)?;
         if !running && record.remove_at_end && !inner.is_read_only() {
             remove(inner, &folder)?;
+            remove_anonymous(inner, &record)?;
             continue;
         }
         found.push(Container { record, state: read_state(&folder), running });
@@ -411,7 +441,7 @@ fn hold_name(id: &str) -> String {
 }
 
 /// Docker's rule: a letter or digit, then letters, digits, `_`, `.` and `-`.
-fn check_name(name: &str) -> Result<(), StoreError> {
+pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     let mut bytes = name.bytes();
     let good = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
@@ -452,6 +482,8 @@ mod tests {
             command: vec!["true".to_owned()],
             created: 1,
             remove_at_end: remove,
+            volumes: Vec::new(),
+            anonymous_volumes: Vec::new(),
         }
     }
 
@@ -476,7 +508,7 @@ mod tests {
         running.finish(3, false).unwrap();
         let found = store.containers().unwrap();
         assert_eq!((found[0].running, found[0].state.exit_code), (false, Some(3)));
-        store.remove_container("ab").unwrap();
+        store.remove_container("ab", false).unwrap();
         assert_eq!(store.containers().unwrap(), []);
     }
 
@@ -570,7 +602,10 @@ mod tests {
                 &image,
             )
             .unwrap();
-        assert!(matches!(store.remove_container("ab"), Err(StoreError::ContainerRuns { .. })));
+        assert!(matches!(
+            store.remove_container("ab", false),
+            Err(StoreError::ContainerRuns { .. })
+        ));
         drop(running);
         assert_eq!(store.containers().unwrap(), []);
     }

@@ -279,6 +279,20 @@ pub enum StoreError {
         /// The container.
         id: String,
     },
+    /// A volume cannot have this name.
+    #[error("`{name}` cannot be the name of a volume")]
+    VolumeNameForm {
+        /// The name.
+        name: String,
+    },
+    /// A volume that a container has cannot be removed.
+    #[error("the volume `{name}` belongs to the container `{container}`")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// One of its containers.
+        container: String,
+    },
     /// There is no such container, or not any more.
     #[error("there is no container {}", id.get(..12).unwrap_or(id))]
     ContainerMissing {
@@ -377,6 +391,12 @@ impl StoreError {
                 "use letters, digits, `_`, `.` and `-`, a letter or digit first".to_owned()
             }
             Self::ContainerRuns { .. } => "end its program, or use `corten rm --force`".to_owned(),
+            Self::VolumeNameForm { .. } => {
+                "use letters, digits, `_`, `.` and `-`; a path begins with `/` or `./`".to_owned()
+            }
+            Self::VolumeInUse { container, .. } => {
+                format!("remove the container first: `corten rm {container}`")
+            }
             Self::ContainerMissing { .. } => "`corten ps --all` lists them".to_owned(),
             Self::ImageTagged { .. } | Self::IndexTagged { .. } => {
                 "remove its names first".to_owned()

@@ -89,6 +89,7 @@ mod steps;
 mod store;
 mod unpack;
 mod usage;
+mod volumes;
 mod walk;
 mod write;
 
@@ -114,3 +115,4 @@ pub use staging::Staging;
 pub use steps::{CacheKey, StepRecord};
 pub use store::{Host, Store, StoreOptions};
 pub use usage::Usage;
+pub use volumes::{Filling, Volume};

@@ -65,6 +65,15 @@ impl Merged {
         Ok(merged)
     }
 
+    /// Forgets everything but a directory, what is in it, and the directories above it.
+    pub fn keep_below(&mut self, directory: &[u8]) {
+        let is_within = |outer: &[u8], path: &[u8]| {
+            path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.items.retain(|path, _| is_within(directory, path) || is_within(path, directory));
+        self.link();
+    }
+
     /// Returns everything but the root, a directory before what is in it.
     pub fn entries(&self) -> impl Iterator<Item = MergedEntry<'_>> {
         self.items.iter().filter_map(|(path, (layer, item))| {

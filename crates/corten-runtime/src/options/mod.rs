@@ -14,7 +14,7 @@ mod security;
 pub use devices::{DeviceOption, parse_device, parse_gpus};
 pub use environment::{merge, missing, parse_file, parse_variable};
 pub use life::{LogOption, parse_log_option, parse_signal};
-pub use mounts::{VolumeSource, parse_mount, parse_tmpfs, parse_volume};
+pub use mounts::{MountSource, VolumeMount, VolumeSource, parse_mount, parse_tmpfs, parse_volume};
 pub use quantity::{parse_bytes, parse_cpus, parse_ulimit};
 pub use security::{SecurityOption, adjust_capabilities, parse_security_option};
 

@@ -17,10 +17,26 @@ const TMPFS_EXAMPLE: &str = "--tmpfs /tmp:size=64m";
 pub enum VolumeSource {
     /// A path of the host, absolute.
     Host(BindMount),
-    /// A named volume.
-    Named(String),
-    /// Only a container path: a volume without a name.
-    Anonymous(PathBuf),
+    /// A volume.
+    Volume(VolumeMount),
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// `None` makes one for this container alone.
+    pub name: Option<String>,
+    pub target: PathBuf,
+    pub readonly: bool,
+    /// A new one begins with what the image has at the target.
+    pub copies: bool,
+}
+
+/// What `--mount` describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    Mount(Mount),
+    Volume(VolumeMount),
 }
 
 /// Parses `-v HOST:CONTAINER[:OPTIONS]`; a relative host path (`./x`) is taken from `cwd`.
@@ -35,13 +51,17 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
         return Err(error());
     }
     let (Some(source), Some(target)) = (first, second) else {
-        return target_path(text).map(VolumeSource::Anonymous).ok_or_else(error);
+        let volume = |target| {
+            VolumeSource::Volume(VolumeMount { name: None, target, readonly: false, copies: true })
+        };
+        return target_path(text).map(volume).ok_or_else(error);
     };
     let target = target_path(target).ok_or_else(error)?;
-    let mut readonly = false;
+    let (mut readonly, mut copies) = (false, true);
     for option in options.unwrap_or("rw").split(',') {
         match option {
             "ro" => readonly = true,
+            "nocopy" => copies = false,
             "rw" => readonly = false,
             "z" | "Z" | "rbind" | "rprivate" | "private" => {}
             _ => return Err(error()),
@@ -51,7 +71,8 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
         return Err(error());
     }
     if !source.starts_with(['/', '.']) {
-        return Ok(VolumeSource::Named(source.to_owned()));
+        let name = Some(source.to_owned());
+        return Ok(VolumeSource::Volume(VolumeMount { name, target, readonly, copies }));
     }
     Ok(VolumeSource::Host(BindMount {
         source: cwd.join(source),
@@ -62,11 +83,11 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
     }))
 }
 
-/// Parses `--mount type=bind|tmpfs,…` in Docker's grammar of keys.
-pub fn parse_mount(text: &str, cwd: &Path) -> Result<Mount, OptionError> {
+/// Parses `--mount type=bind|tmpfs|volume,…` in Docker's grammar of keys.
+pub fn parse_mount(text: &str, cwd: &Path) -> Result<MountSource, OptionError> {
     let error = || OptionError::new(text, MOUNT, MOUNT_EXAMPLE);
     let (mut kind, mut source, mut target) = ("volume", None, None);
-    let (mut readonly, mut recursive) = (false, true);
+    let (mut readonly, mut recursive, mut copies) = (false, true, true);
     let (mut size_bytes, mut mode) = (None, 0o1777);
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
@@ -75,6 +96,7 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<Mount, OptionError> {
             "source" | "src" => source = Some(value),
             "target" | "dst" | "destination" => target = target_path(value),
             "readonly" | "ro" => readonly = boolean(value).ok_or_else(error)?,
+            "volume-nocopy" => copies = !boolean(value).ok_or_else(error)?,
             "bind-recursive" => recursive = value != "disabled",
             "bind-propagation" | "consistency" if !value.is_empty() => {}
             "tmpfs-size" => size_bytes = Some(parse_bytes(value)?),
@@ -86,16 +108,17 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<Mount, OptionError> {
     match (kind, source) {
         ("bind", Some(source)) if !source.is_empty() => {
             let source = cwd.join(source);
-            Ok(Mount::Bind(BindMount {
-                source,
-                target,
-                readonly,
-                recursive,
-                options: BindOptions::default(),
-            }))
+            let options = BindOptions::default();
+            let mount = BindMount { source, target, readonly, recursive, options };
+            Ok(MountSource::Mount(Mount::Bind(mount)))
         }
         ("tmpfs", None) => {
-            Ok(Mount::Tmpfs(TmpfsMount { target, size_bytes, mode, readonly, noexec: false }))
+            let mount = TmpfsMount { target, size_bytes, mode, readonly, noexec: false };
+            Ok(MountSource::Mount(Mount::Tmpfs(mount)))
+        }
+        ("volume", source) if source != Some("") => {
+            let name = source.map(str::to_owned);
+            Ok(MountSource::Volume(VolumeMount { name, target, readonly, copies }))
         }
         _ => Err(error()),
     }
@@ -171,8 +194,15 @@ mod tests {
     #[test]
     fn a_name_is_a_volume_and_a_path_alone_is_anonymous() {
         let cwd = Path::new("/");
-        assert_eq!(parse_volume("models:/m", cwd), Ok(VolumeSource::Named("models".into())));
-        assert_eq!(parse_volume("/data/", cwd), Ok(VolumeSource::Anonymous("/data".into())));
+        let volume = |name: Option<&str>, target: &str, readonly, copies| {
+            let (name, target) = (name.map(str::to_owned), target.into());
+            Ok(VolumeSource::Volume(VolumeMount { name, target, readonly, copies }))
+        };
+        assert_eq!(parse_volume("models:/m", cwd), volume(Some("models"), "/m", false, true));
+        assert_eq!(parse_volume("m:/m:ro,nocopy", cwd), volume(Some("m"), "/m", true, false));
+        assert_eq!(parse_volume("/data/", cwd), volume(None, "/data", false, true));
+        let mount = parse_mount("source=m,target=/m,volume-nocopy", cwd);
+        assert!(matches!(mount, Ok(MountSource::Volume(volume)) if !volume.copies));
     }
 
     #[test]
@@ -186,10 +216,11 @@ mod tests {
     fn mounts_are_read_key_by_key() {
         let cwd = Path::new("/cwd");
         let mount = parse_mount("type=bind,src=/a,dst=/b,readonly", cwd);
-        assert!(matches!(mount, Ok(Mount::Bind(bind)) if bind.readonly && bind.recursive));
+        let Ok(MountSource::Mount(Mount::Bind(bind))) = mount else { panic!("{mount:?}") };
+        assert!(bind.readonly && bind.recursive);
         let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd);
         assert!(
-            matches!(mount, Ok(Mount::Tmpfs(t)) if t.size_bytes == Some(1 << 20) && t.mode == 0o700)
+            matches!(mount, Ok(MountSource::Mount(Mount::Tmpfs(t))) if t.size_bytes == Some(1 << 20) && t.mode == 0o700)
         );
         for text in ["", "type=bind,src=/a", "type=bind,dst=/b", "type=tmpfs,src=/a,dst=/b", "x=y"]
         {

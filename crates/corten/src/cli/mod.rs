@@ -4,6 +4,7 @@ mod build;
 mod images;
 mod run;
 mod system;
+mod volume;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub(crate) use run::{
     RenameArgs, RmArgs, RunArgs, StopArgs,
 };
 pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
+pub(crate) use volume::{
+    VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeNamesArgs, VolumePruneArgs,
+};
 
 use crate::ui::Ui;
 
@@ -116,6 +120,9 @@ pub(crate) enum Command {
     Ps(PsArgs),
     /// Remove containers
     Rm(RmArgs),
+    /// Directories that outlive containers
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// List images
     Images(ImagesArgs),
     /// Remove images

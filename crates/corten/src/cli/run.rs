@@ -32,10 +32,10 @@ pub(crate) struct ContainerArgs {
     /// Read variables from a file, one `NAME=value` a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Mount a host directory, `HOST:CONTAINER[:ro]`
+    /// Mount a host directory or a volume, `HOST-PATH|NAME:CONTAINER[:ro]`
     #[arg(short, long = "volume", value_name = "SPEC")]
     pub volumes: Vec<String>,
-    /// Mount: `type=bind|tmpfs,source=…,target=…[,readonly]`
+    /// Mount: `type=bind|volume|tmpfs,source=…,target=…[,readonly]`
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<String>,
     /// Mount an empty tmpfs, `PATH[:OPTIONS]`
@@ -174,6 +174,9 @@ pub(crate) struct RmArgs {
     /// Kill a running container first, and say nothing of one that is not there
     #[arg(short, long)]
     pub force: bool,
+    /// Remove the volumes that were made for the container alone, too
+    #[arg(short, long)]
+    pub volumes: bool,
 }
 
 #[derive(Debug, Args)]

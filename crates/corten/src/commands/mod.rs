@@ -26,6 +26,7 @@ mod system;
 mod tag;
 mod verify;
 mod version;
+mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -152,6 +153,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Rename(arguments) => life::rename(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),
+        Command::Volume(command) => volume::volume(context, &command),
         Command::Images(arguments) => images::images(context, &arguments),
         Command::Rmi(arguments) => rmi::rmi(context, &arguments),
         Command::Tag(arguments) => tag::tag(context, &arguments),

@@ -26,7 +26,7 @@ pub(super) fn rm(context: &Context, arguments: &RmArgs) -> Result<ExitCode, CliE
         }
         // One that goes away at its end has gone by now.
         if store.container(&container.record.id)?.is_some() {
-            store.remove_container(&container.record.id)?;
+            store.remove_container(&container.record.id, arguments.volumes)?;
         }
         context.ui.line(name);
     }

@@ -614,10 +614,10 @@ fn wrong_values_of_flags_are_explained() {
         &["--cpus", "-1"],
         &["--cpus=many"],
         &["--pids-limit", "-7"],
-        &["-v", "models:/m"],
+        &["-v", "models/x:/m"],
         &["-v", "/nowhere:/m"],
         &["-v", "relative"],
-        &["--mount", "type=volume,target=/x"],
+        &["--mount", "type=volume,source=,target=/x"],
         &["--mount", "type=bind,source=/tmp"],
         &["--cap-add", "FLYING"],
         &["--security-opt", "apparmor=none"],
@@ -666,12 +666,12 @@ fn wrong_values_of_flags_are_explained() {
         --- stderr
         error: `--pids-limit -7` is no number of processes
         hint: write a number, or -1 for no limit
-        $ run -v models:/m
+        $ run -v models/x:/m
         exit: 125
         --- stdout
         --- stderr
-        error: `--volume models:/m` names a volume `models`, and this version mounts directories
-        hint: write a path: `-v ./models:…`
+        error: `models/x` cannot be the name of a volume
+        hint: use letters, digits, `_`, `.` and `-`; a path begins with `/` or `./`
         $ run -v /nowhere:/m
         exit: 125
         --- stdout
@@ -685,11 +685,11 @@ fn wrong_values_of_flags_are_explained() {
         --- stderr
         error: failed to read `--volume`: `relative` is not a volume `HOST-PATH:CONTAINER-PATH[:ro]`
         hint: for example `-v ./data:/data:ro`
-        $ run --mount type=volume,target=/x
+        $ run --mount type=volume,source=,target=/x
         exit: 125
         --- stdout
         --- stderr
-        error: failed to read `--mount`: `type=volume,target=/x` is not a mount of `key=value` pairs with `type`, `source` and `target`
+        error: failed to read `--mount`: `type=volume,source=,target=/x` is not a mount of `key=value` pairs with `type`, `source` and `target`
         hint: for example `--mount type=bind,source=./data,target=/data,readonly`
         $ run --mount type=bind,source=/tmp
         exit: 125

@@ -39,6 +39,8 @@ pub(super) fn record(
         command: spec.args.clone(),
         created: super::now(),
         remove_at_end: arguments.rm,
+        volumes: Vec::new(),
+        anonymous_volumes: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `corten run` and `corten create`: an image and flags to a container.
 
 mod describe;
+mod mounts;
 pub(super) mod options;
 
 use std::process::ExitCode;
@@ -9,8 +10,10 @@ use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
 use corten_runtime::{ContainerSpec, Exit, HostFacts, Io, Network, Notice, Outcome};
-use corten_store::{ContainerState, Found, Image, RunningContainer, Snapshot, Store};
+use corten_store::{ContainerState, Found, Image, RunningContainer, Store};
 use corten_sys::clock::{Clock, SystemClock};
+
+use mounts::UsedVolume;
 
 use super::Context;
 use crate::bases::{GOLDEN, Resolver};
@@ -78,20 +81,22 @@ struct Prepared {
     facts: HostFacts,
     /// With the image's layers as root file system, and changes in memory.
     spec: ContainerSpec,
+    /// Made with the container.
+    volumes: Vec<UsedVolume>,
 }
 
 fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliError> {
     let store = context.store()?;
     let image = find_image(context, flags, &store)?;
     check_platform(context, &image, flags)?;
-    let snapshot = Snapshot::new(&image.layers)?;
     let facts = HostFacts::gather()?;
     let id = new_id();
-    let request = options::Request::new(context, flags, &image, &snapshot, &id)?;
+    let request = options::Request::new(context, flags, &image, &store, &id)?;
     refuse_missing_environment(context, &image, &request)?;
     let mut spec = request.spec(describe::rootfs(&image, None, flags.read_only));
     settle_network(context, flags, &mut spec, &facts);
-    Ok(Prepared { id, store, image, facts, spec })
+    let volumes = request.volumes().to_vec();
+    Ok(Prepared { id, store, image, facts, spec, volumes })
 }
 
 impl Prepared {
@@ -103,7 +108,13 @@ impl Prepared {
         pid: Option<u32>,
     ) -> Result<RunningContainer, CliError> {
         let definition = describe::definition(flags, &self.image, &self.spec)?.encode()?;
-        let record = describe::record(&self.id, flags, &self.image, &self.spec);
+        let mut record = describe::record(&self.id, flags, &self.image, &self.spec);
+        for volume in &self.volumes {
+            volume.make(&self.store, &self.image)?;
+            let names =
+                if volume.anonymous { &mut record.anonymous_volumes } else { &mut record.volumes };
+            names.push(volume.name.clone());
+        }
         let started = pid.map(|_| record.created);
         let state = ContainerState { pid, started, ..ContainerState::default() };
         let container = self.store.create_container(record, state, &definition, &self.image)?;
@@ -277,7 +288,7 @@ fn refuse_missing_environment(
 }
 
 /// 64 random hexadecimal digits, as Docker's containers have.
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     (0..4).map(|_| corten_sys::random::name()).collect()
 }
 

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use corten_runtime::cdi;
 use corten_runtime::network::{self, PortMapping};
-use corten_runtime::options::{self, DeviceOption, OptionError, SecurityOption, VolumeSource};
+use corten_runtime::options::{self, DeviceOption, OptionError, SecurityOption};
 use corten_runtime::user::{self, User};
 use corten_runtime::{
-    BindMount, Capability, ContainerSpec, HostFiles, Limit, Mount, Network, Rlimit, Rootfs,
-    Seccomp, Stdin, UserNamespace, default_capabilities,
+    BindMount, Capability, ContainerSpec, HostFiles, Limit, Network, Rlimit, Rootfs, Seccomp,
+    Stdin, UserNamespace, default_capabilities,
 };
-use corten_store::{Image, Snapshot};
+use corten_store::{Image, Snapshot, Store};
 
 use crate::cli::{ContainerArgs, NetworkFlag};
 use crate::commands::Context;
 use crate::error::CliError;
+
+use super::mounts::{Mounts, UsedVolume};
 
 /// Files of users and groups beyond this are not read.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
@@ -28,6 +30,7 @@ const PIDS_DEFAULT: u64 = 32_768;
 #[derive(Debug)]
 pub(super) struct Request {
     spec: ContainerSpec,
+    volumes: Vec<UsedVolume>,
 }
 
 impl Request {
@@ -35,9 +38,10 @@ impl Request {
         context: &Context,
         arguments: &ContainerArgs,
         image: &Image,
-        snapshot: &Snapshot,
+        store: &Store,
         id: &str,
     ) -> Result<Self, CliError> {
+        let snapshot = &Snapshot::new(&image.layers)?;
         let cwd = std::env::current_dir()
             .map_err(|source| corten_sys::error::IoError::new("find", ".", source))?;
         let user = resolve_user(arguments, image, snapshot)?;
@@ -52,7 +56,8 @@ impl Request {
         spec.stdin = if arguments.interactive { Stdin::Inherit } else { Stdin::Null };
         spec.init = arguments.init;
         spec.hostname.clone_from(&arguments.hostname);
-        spec.mounts = mounts(arguments, &cwd)?;
+        let (mounts, volumes) = Mounts::of(arguments, image, store, &cwd)?;
+        spec.mounts = mounts;
         spec.network = match arguments.network {
             Some(NetworkFlag::None) => Network::None,
             Some(NetworkFlag::Host) => Network::Host,
@@ -68,11 +73,16 @@ impl Request {
         security(arguments, &mut spec)?;
         devices(context, arguments, &mut spec)?;
         spec.host_files = HostFiles::for_container(&spec)?;
-        Ok(Self { spec })
+        Ok(Self { spec, volumes })
     }
 
     pub(super) fn environment(&self) -> &[String] {
         &self.spec.env
+    }
+
+    /// The volumes that must be there before the container is.
+    pub(super) fn volumes(&self) -> &[UsedVolume] {
+        &self.volumes
     }
 
     /// The whole description, with this root file system.
@@ -175,40 +185,8 @@ fn working_directory(arguments: &ContainerArgs, image: &Image) -> PathBuf {
     arguments.workdir.as_deref().map_or_else(|| base.to_owned(), |given| base.join(given))
 }
 
-fn mounts(arguments: &ContainerArgs, cwd: &Path) -> Result<Vec<Mount>, CliError> {
-    let mut mounts = Vec::new();
-    for text in &arguments.volumes {
-        match flag("volume", options::parse_volume(text, cwd))? {
-            VolumeSource::Host(mount) => mounts.push(Mount::Bind(existing(mount)?)),
-            VolumeSource::Named(name) => {
-                return Err(CliError::new(format!(
-                    "`--volume {text}` names a volume `{name}`, and this version mounts directories"
-                ))
-                .hint(format!("write a path: `-v ./{name}:…`")));
-            }
-            VolumeSource::Anonymous(path) => {
-                return Err(CliError::new(format!(
-                    "`--volume {}` asks for a volume without a name",
-                    path.display()
-                ))
-                .hint(format!("use `--tmpfs {}`, or name a host directory", path.display())));
-            }
-        }
-    }
-    for text in &arguments.mounts {
-        mounts.push(match flag("mount", options::parse_mount(text, cwd))? {
-            Mount::Bind(mount) => Mount::Bind(existing(mount)?),
-            tmpfs @ Mount::Tmpfs(_) => tmpfs,
-        });
-    }
-    for text in &arguments.tmpfs {
-        mounts.push(Mount::Tmpfs(flag("tmpfs", options::parse_tmpfs(text))?));
-    }
-    Ok(mounts)
-}
-
 /// Docker makes a missing directory, owned by root; that hides a typing error, so we do not.
-fn existing(mut mount: BindMount) -> Result<BindMount, CliError> {
+pub(super) fn existing(mut mount: BindMount) -> Result<BindMount, CliError> {
     match mount.source.canonicalize() {
         Ok(path) => {
             mount.source = path;

@@ -15,3 +15,4 @@ mod rootless;
 mod run;
 mod shell;
 mod tuning;
+mod volumes;
