@@ -4,6 +4,7 @@ use corten_runtime::ContainerSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::MonitorError;
+use crate::health::Health;
 use crate::restart::Restart;
 
 /// The only version that there is.
@@ -21,6 +22,9 @@ pub struct Definition {
     /// How long it may take for that, before it is killed.
     pub stop_timeout_seconds: u32,
     pub log: LogOptions,
+    /// How it is seen whether the program works; `None` does not look.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// How much of what a container writes is kept.
@@ -49,6 +53,7 @@ impl Definition {
             stop_signal: libc::SIGTERM,
             stop_timeout_seconds: 10,
             log: LogOptions::default(),
+            health: None,
         }
     }
 

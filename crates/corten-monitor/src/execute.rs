@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use corten_runtime::user::{self, User};
 use corten_runtime::{
-    Capability, ContainerSpec, Given, HostFacts, Io, Outcome, Output, Running, Seccomp, Stdin,
-    plan_another, run_another,
+    Capability, ContainerSpec, Given, HostFacts, Io, Outcome, Output, Plan, Running, Seccomp,
+    Stdin, plan_another, run_another,
 };
 use corten_sys::beneath::{Resolve, Root};
 use corten_sys::{file, namespace, socket};
@@ -64,12 +64,7 @@ fn execute(
     fds: Vec<OwnedFd>,
     begun: &Cell<bool>,
 ) -> Result<Outcome, Failed> {
-    let (container, spec) = &*target.plan;
-    let spec = describe(spec, request, target.pid)?;
-    let facts = HostFacts::gather().map_err(Failed::of)?;
-    let namespaces = namespace::different(target.pid).map_err(Failed::of)?;
-    let plan = plan_another(container, &spec, &facts, namespaces);
-    let plan = plan.map_err(|error| Failed::of_plan(&error))?;
+    let plan = plan(target, request)?;
     let started = |running: Running| {
         begun.set(true);
         let terminal = running.terminal.as_ref();
@@ -88,6 +83,16 @@ fn execute(
         started: Some(&started),
     };
     run_another(&plan, &target.process, io).map_err(|error| Failed::of_run(&error))
+}
+
+/// Decides how a further program is run.
+pub(crate) fn plan(target: &Target, request: &Execute) -> Result<Plan, Failed> {
+    let (container, spec) = &*target.plan;
+    let spec = describe(spec, request, target.pid)?;
+    let facts = HostFacts::gather().map_err(Failed::of)?;
+    let namespaces = namespace::different(target.pid).map_err(Failed::of)?;
+    let plan = plan_another(container, &spec, &facts, namespaces);
+    plan.map_err(|error| Failed::of_plan(&error))
 }
 
 /// The descriptors that came with the request; none where there is a terminal.

@@ -9,6 +9,7 @@
 //! containers/<id>/definition.json   a Definition
 //! containers/<id>/log/log.json      what it wrote, in Docker's json-file format; log.json.1 is older
 //! containers/<id>/control.sock      listens while the monitor lives
+//! containers/<id>/health.json       a HealthReport, where the container is checked
 //! ```
 //!
 //! Invariants:
@@ -23,6 +24,7 @@ mod control;
 mod definition;
 mod error;
 mod execute;
+mod health;
 pub mod log;
 mod monitor;
 mod restart;
@@ -32,6 +34,7 @@ mod start;
 pub use control::{Control, Ended, Execute, Executed, connect};
 pub use definition::{Definition, LogOptions};
 pub use error::MonitorError;
+pub use health::{Check, Health, HealthReport, HealthStatus};
 pub use monitor::{MONITOR_ARGUMENT, main};
 pub use restart::{ParseRestartError, Restart};
 pub use start::{Begun, start};

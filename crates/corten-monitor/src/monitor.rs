@@ -18,6 +18,7 @@ use corten_sys::{process, signals, userns};
 use crate::control::{self, Ended};
 use crate::definition::Definition;
 use crate::error::MonitorError;
+use crate::health;
 use crate::log;
 use crate::restart::Backoff;
 use crate::serve::{Shared, heed_signals, serve};
@@ -75,6 +76,9 @@ fn watch(lock: OwnedFd, reporter: &Reporter) -> Result<(), MonitorError> {
     let shared = Arc::new(Shared::default());
     serve(listener, &shared, &definition)?;
     heed_signals(&shared, &definition)?;
+    if let Some(health) = &definition.health {
+        health::watch(&shared, health, container.folder())?;
+    }
     let watched = Watch { container, image, definition, shared: shared.clone(), reporter }.run();
     shared.farewell();
     watched

@@ -14,7 +14,7 @@ use crate::error::MonitorError;
 use crate::execute;
 
 /// The functions here need little, and there may be many monitors.
-const STACK_BYTES: usize = 128 * 1024;
+pub(crate) const STACK_BYTES: usize = 128 * 1024;
 
 /// How long the monitor waits for its last replies to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
 struct State {
     /// The program that runs now.
     running: Option<Running>,
+    /// How often a program has begun.
+    begins: u64,
     /// How often a program has ended.
     ends: u64,
     last: Option<Ended>,
@@ -83,6 +85,7 @@ impl Shared {
             running.process.kill()?;
         }
         state.running = Some(running);
+        state.begins += 1;
         self.changed.notify_all();
         Ok(())
     }
@@ -93,6 +96,23 @@ impl Shared {
             state.ends += 1;
             state.last = Some(ended);
         });
+    }
+
+    /// Waits for a program that begins after so many others, and returns how many there are with it.
+    pub(crate) fn await_program(&self, seen: u64) -> u64 {
+        let state = self.lock();
+        let is_awaited = |state: &mut State| state.begins <= seen || state.running.is_none();
+        let waited = self.changed.wait_while(state, is_awaited);
+        waited.unwrap_or_else(PoisonError::into_inner).begins
+    }
+
+    /// Waits while this program runs; false if it has ended.
+    pub(crate) fn rest(&self, program: u64, time: Duration) -> bool {
+        let runs = |state: &State| state.begins == program && state.running.is_some();
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| runs(state));
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        runs(&state)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

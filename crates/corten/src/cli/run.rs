@@ -122,6 +122,27 @@ pub(crate) struct ContainerArgs {
     /// How much of its output is kept, `max-size=20m` or `max-file=5`
     #[arg(long = "log-opt", value_name = "NAME=VALUE")]
     pub log_options: Vec<String>,
+    /// See whether the program works by this command, instead of the image's
+    #[arg(long, value_name = "COMMAND")]
+    pub health_cmd: Option<String>,
+    /// Time between two such checks
+    #[arg(long, value_name = "DURATION")]
+    pub health_interval: Option<String>,
+    /// Time that one may take
+    #[arg(long, value_name = "DURATION")]
+    pub health_timeout: Option<String>,
+    /// Time after the start in which failures do not count
+    #[arg(long, value_name = "DURATION")]
+    pub health_start_period: Option<String>,
+    /// Time between two checks in the start period
+    #[arg(long, value_name = "DURATION")]
+    pub health_start_interval: Option<String>,
+    /// How many failures in a row make the container unhealthy
+    #[arg(long, value_name = "NUMBER")]
+    pub health_retries: Option<u32>,
+    /// Do not check, whatever the image says
+    #[arg(long, conflicts_with = "health_cmd")]
+    pub no_healthcheck: bool,
     /// Say nothing of one's own
     #[arg(short, long)]
     pub quiet: bool,

@@ -20,7 +20,7 @@ pub(super) fn inspect(context: &Context, arguments: &InspectArgs) -> Result<Exit
     let platform = platform(arguments.platform.as_deref())?;
     for name in &arguments.names {
         values.push(match find_container(&store, name)? {
-            Some(container) => describe_container(&container),
+            Some(container) => describe_container(&store, &container)?,
             None => describe_found(&store, name, platform.as_ref())?,
         });
     }
@@ -98,10 +98,11 @@ fn describe_image(
     }))
 }
 
-fn describe_container(container: &Container) -> Value {
+fn describe_container(store: &Store, container: &Container) -> Result<Value, CliError> {
+    let health = super::ps::health(store, container)?;
     let (record, state) = (&container.record, &container.state);
     let time = |time: Option<i64>| time.map(corten_oci::time::rfc3339);
-    json!({
+    Ok(json!({
         "Id": record.id,
         "Name": record.name,
         "Created": corten_oci::time::rfc3339(record.created),
@@ -117,7 +118,8 @@ fn describe_container(container: &Container) -> Value {
             "Error": state.error,
             "StartedAt": time(state.started),
             "FinishedAt": time(state.finished),
+            "Health": health,
         },
         "RestartCount": state.restarts,
-    })
+    }))
 }

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use corten_monitor::{HealthReport, HealthStatus};
 use corten_store::{Container, Store};
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -40,8 +41,13 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
     containers.retain(|container| arguments.all || container.running);
     containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
     let now = SystemClock.now().seconds;
-    let rows: Vec<Value> =
-        containers.iter().map(|container| row(container, arguments.no_trunc, now)).collect();
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|container| {
+            let health = health(&store, container)?;
+            Ok(row(container, health.as_ref(), arguments.no_trunc, now))
+        })
+        .collect::<Result<_, CliError>>()?;
     if arguments.quiet {
         for row in &rows {
             context.ui.line(&ui::plain(&row["ID"]));
@@ -60,9 +66,23 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(container: &Container, whole: bool, now: i64) -> Value {
+/// What the checks of a running container have shown; `None` if it is not checked.
+pub(super) fn health(
+    store: &Store,
+    container: &Container,
+) -> Result<Option<HealthReport>, CliError> {
+    let folder = store.container_folder(&container.record.id)?;
+    Ok(if container.running { HealthReport::read(&folder) } else { None })
+}
+
+fn row(container: &Container, health: Option<&HealthReport>, whole: bool, now: i64) -> Value {
     let record = &container.record;
-    let (state, status) = state(container, now);
+    let (state, mut status) = state(container, now);
+    if let Some(health) = health {
+        let is_starting = health.status == HealthStatus::Starting;
+        let before = if is_starting { "health: " } else { "" };
+        status.push_str(&format!(" ({before}{})", health.status.as_str()));
+    }
     let id = record.id.get(..SHORT_ID).filter(|_| !whole).unwrap_or(&record.id);
     let mut command: String = record.command.join(" ").chars().take(COMMAND_WIDTH).collect();
     if whole {

@@ -1,6 +1,6 @@
 //! Small pieces of `corten run`: the record, the root file system, and a word about root.
 
-use corten_monitor::{Definition, ParseRestartError, Restart};
+use corten_monitor::{Definition, Health, ParseRestartError, Restart};
 use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
 use corten_runtime::{ContainerSpec, Rootfs, Stdin, UserNamespace};
 use corten_store::{ContainerRecord, Image, RunningContainer, Store};
@@ -70,6 +70,7 @@ pub(super) fn definition(
         return Err(CliError::new("a container cannot be both removed and started again")
             .hint("leave out `--rm` or `--restart`".to_owned()));
     }
+    definition.health = health(arguments, image)?;
     for text in &arguments.log_options {
         match flag("log-opt", parse_log_option(text))? {
             LogOption::MaxSizeBytes(bytes) => definition.log.max_size_bytes = bytes,
@@ -77,6 +78,35 @@ pub(super) fn definition(
         }
     }
     Ok(definition)
+}
+
+/// How the image and the flags have the program checked.
+fn health(arguments: &ContainerArgs, image: &Image) -> Result<Option<Health>, CliError> {
+    if arguments.no_healthcheck {
+        return Ok(None);
+    }
+    let mut config = image.config.config.healthcheck.clone().unwrap_or_default();
+    if let Some(command) = &arguments.health_cmd {
+        config.test = vec!["CMD-SHELL".to_owned(), command.clone()];
+    }
+    let time = |name: &str, text: &Option<String>, known: &mut i64| -> Result<(), CliError> {
+        let Some(text) = text else { return Ok(()) };
+        let wrong = || {
+            CliError::new(format!("failed to read `--{name}`: `{text}` is no time"))
+                .hint("for example `30s` or `1m30s`".to_owned())
+        };
+        let time = corten_dockerfile::duration::parse(text).map_err(|_| wrong())?;
+        *known = i64::try_from(time.as_nanos()).map_err(|_| wrong())?;
+        Ok(())
+    };
+    time("health-interval", &arguments.health_interval, &mut config.interval)?;
+    time("health-timeout", &arguments.health_timeout, &mut config.timeout)?;
+    time("health-start-period", &arguments.health_start_period, &mut config.start_period)?;
+    time("health-start-interval", &arguments.health_start_interval, &mut config.start_interval)?;
+    if let Some(retries) = arguments.health_retries {
+        config.retries = i64::from(retries);
+    }
+    Ok(Health::of(&config, &image.config.config.shell))
 }
 
 /// Two words that the ID chooses, so that people can say the name.

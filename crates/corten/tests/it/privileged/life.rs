@@ -289,3 +289,46 @@ fn memory_that_runs_out_is_told() {
     all.until("its end", |all| all.field("one", "State") == "exited");
     assert!(all.field("one", "Status").contains("out of memory"), "{}", all.field("one", "Status"));
 }
+
+#[test]
+fn a_container_is_healthy_as_long_as_its_checks_succeed() {
+    require!(NEEDS[0], NEEDS[1]);
+    let all = Containers::new();
+    all.0.write("app/Dockerfile", "FROM base\nHEALTHCHECK CMD [\"cat\", \"/ok\"]\n");
+    all.ok(&["build", "-q", "-t", "app", "app"]);
+    let flags = ["--health-interval=50ms", "--health-retries=2", "--health-timeout=5s"];
+    let line = "echo fine >/ok; while :; do sleep 0.1; done";
+    let mut words = vec!["run", "-d", "--network=none", "--name=one"];
+    words.extend(flags);
+    words.extend(["app", "sh", "-c", line]);
+    all.ok(&words);
+    all.until("health", |all| all.field("one", "Status").ends_with("(healthy)"));
+    all.ok(&["exec", "one", "rm", "/ok"]);
+    all.until("illness", |all| all.field("one", "Status").ends_with("(unhealthy)"));
+    let described: serde_json::Value =
+        serde_json::from_str(&all.ok(&["inspect", "one"])).expect("it is JSON");
+    let health = &described[0]["State"]["Health"];
+    assert_eq!(health["Status"], "unhealthy");
+    let last = health["Log"].as_array().and_then(|log| log.last()).expect("there are checks");
+    assert_eq!(last["ExitCode"], 1);
+    assert!(last["Output"].as_str().is_some_and(|text| text.contains("/ok")), "{last}");
+    all.ok(&["exec", "one", "touch", "/ok"]);
+    all.until("health again", |all| all.field("one", "Status").ends_with("(healthy)"));
+}
+
+#[test]
+fn a_check_that_takes_too_long_has_failed() {
+    require!(NEEDS[0], NEEDS[1]);
+    let all = Containers::new();
+    let flags = [
+        "--health-cmd=sleep 60",
+        "--health-interval=20ms",
+        "--health-timeout=100ms",
+        "--health-retries=1",
+    ];
+    all.run("one", &flags, "sleep 60");
+    assert!(all.field("one", "Status").ends_with("(health: starting)"));
+    all.until("illness", |all| all.field("one", "Status").ends_with("(unhealthy)"));
+    let processes = all.ok(&["exec", "one", "sh", "-c", "cat /proc/[0-9]*/cmdline"]);
+    assert!(processes.matches("sleep").count() < 5, "late checks are killed: {processes}");
+}
