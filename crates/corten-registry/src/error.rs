@@ -37,6 +37,14 @@ pub enum RegistryError {
     /// The answer makes no sense.
     #[error("failed to {what}: the answer of `{url}` cannot be used: {problem}")]
     Protocol { what: String, url: String, problem: String },
+    /// The registry names a token server that anybody could pretend to be.
+    #[error("failed to {what}: the password would go to `{url}`, on another host and without TLS")]
+    Unprotected {
+        what: String,
+        url: String,
+        /// The host with its port.
+        host: String,
+    },
     /// The answer is not what was asked for.
     #[error("failed to {what}: the content has the digest `{found}`, expected `{expected}`")]
     Digest { what: String, expected: Digest, found: Digest },
@@ -100,6 +108,9 @@ impl RegistryError {
             Self::Status { status: 429, .. } => {
                 Some("the registry limits how often it is asked: try later, or log in".to_owned())
             }
+            Self::Unprotected { host, .. } => Some(format!(
+                "if that is meant, set `insecure = true` below `[registries.\"{host}\"]` in corten.toml"
+            )),
             Self::Credentials { source, .. } => source.hint(),
             Self::Setup(source) => source.hint(),
             _ => None,

@@ -48,12 +48,15 @@ pub struct FakeRegistry {
     state: Arc<Mutex<State>>,
 }
 
-struct Asked {
-    method: String,
-    path: String,
-    query: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// By their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 struct Answer {
@@ -241,7 +244,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     values.next().map(|value| value.replace("%3A", ":"))
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
