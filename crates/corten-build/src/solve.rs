@@ -226,6 +226,8 @@ struct Solver<'a> {
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
     reported: Mutex<BTreeSet<u32>>,
+    /// What was warned of and counts for all steps.
+    told: Mutex<BTreeSet<String>>,
     /// What a cache could record.
     known: Mutex<Vec<(StageId, CacheKey, DiffId)>>,
     total: u32,
@@ -255,6 +257,7 @@ impl<'a> Solver<'a> {
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
+            told: Mutex::new(BTreeSet::new()),
             known: Mutex::new(Vec::new()),
             total: graph.step_count(),
         }
@@ -448,6 +451,7 @@ impl<'a> Solver<'a> {
             inputs,
             selections,
             cancelled: &self.cancelled,
+            told: &self.told,
             session: self.session,
             downloads: self.downloads,
         };
