@@ -16,7 +16,7 @@ use corten_sys::clock::Timestamp;
 use corten_sys::file;
 use corten_testkit::TempDir;
 
-use crate::cache::{self, CacheFrom, CacheTo, Export, Exported, Imports, Mode};
+use crate::cache::{self, CacheError, CacheFrom, CacheTo, Export, Exported, Imports, Mode};
 use crate::error::BuildError;
 use crate::options::{BuildOptions, Context, DockerfileText};
 use crate::run::{ExecError, OutOfMemory, RunOutcome, RunStep};
@@ -131,6 +131,17 @@ impl World {
         from: &[&str],
         to: &[&str],
     ) -> (Target, Vec<Exported>) {
+        let (target, exported) = self.try_build_cached(options, from, to);
+        (target, exported.unwrap())
+    }
+
+    /// The same, with what became of the exports.
+    pub(super) fn try_build_cached(
+        &self,
+        options: &BuildOptions,
+        from: &[&str],
+        to: &[&str],
+    ) -> (Target, Result<Vec<Exported>, CacheError>) {
         let from: Vec<_> = from.iter().map(|spec| CacheFrom::parse(spec).unwrap()).collect();
         let to: Vec<_> = to.iter().map(|spec| CacheTo::parse(spec).unwrap()).collect();
         let client = Client::new(ClientOptions::default());
@@ -155,7 +166,7 @@ impl World {
             client: &client,
             reporter: &self.reporter,
         };
-        let exported = to.iter().filter_map(|to| cache::export(to, &export).unwrap()).collect();
+        let exported = to.iter().filter_map(|to| cache::export(to, &export).transpose()).collect();
         (target, exported)
     }
 
