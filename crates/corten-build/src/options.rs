@@ -14,7 +14,7 @@ use corten_sys::file;
 
 use crate::error::BuildError;
 use crate::provenance::ProvenanceMode;
-use crate::recording::Recording;
+use crate::recording::{Recording, SourceMaterial};
 use crate::remote::{Remotes, Source};
 use crate::run::StepTuning;
 use crate::ssh::SshAgent;
@@ -27,6 +27,8 @@ pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
 pub struct BuildOptions {
     /// The files that `COPY` and `ADD` may take.
     pub context: Context,
+    /// What the context is, if it was fetched.
+    pub context_material: Option<SourceMaterial>,
     pub dockerfile: DockerfileText,
     /// The stage to build; the last one when absent.
     pub target: Option<String>,
@@ -261,6 +263,7 @@ impl BuildOptions {
     pub fn new(context: Context, dockerfile: DockerfileText) -> Self {
         Self {
             context,
+            context_material: None,
             dockerfile,
             target: None,
             build_args: BTreeMap::new(),

@@ -135,8 +135,9 @@ pub fn solve_targets(
         is_offline: matches!(options.recording, Recording::Offline(_)),
     };
     let fetched = fetch_all(graph, options, &fetching)?;
+    let fetched_sources = fetched.values().filter_map(|fetched| fetched.material.as_deref());
     let sources: Vec<SourceMaterial> =
-        fetched.values().filter_map(|fetched| fetched.material.as_deref().cloned()).collect();
+        options.context_material.iter().chain(fetched_sources).cloned().collect();
     let session = Session::begin(options, tools.store)?;
     let downloads = DownloadCache::new(options, tools.store, tools.reporter);
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
