@@ -92,7 +92,7 @@ impl RegistryError {
                 Some(format!("look at the name and at the rights of this account at `{registry}`"))
             }
             Self::Transport { source, url, .. } => Some(match source.as_ref() {
-                ureq::Error::Tls(_) | ureq::Error::Rustls(_) => format!(
+                error if crate::http::is_unproven(error) => format!(
                     "if the certificate of `{url}` is a company's own, name its authority with \
                      `SSL_CERT_FILE`; for a test registry, set `insecure = true` below \
                      `[registries.\"HOST\"]` in corten.toml"

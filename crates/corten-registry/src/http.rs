@@ -363,13 +363,22 @@ fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
+/// Whether the other side could not prove who it is. What goes wrong while a connection is made is
+/// within an error of input and output.
+pub(crate) fn is_unproven(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
 fn is_broken(error: &RegistryError) -> bool {
     match error {
+        RegistryError::Transport { source, .. } if is_unproven(source) => false,
         RegistryError::Transport { source, .. } => !matches!(
             source.as_ref(),
-            ureq::Error::Tls(_)
-                | ureq::Error::Rustls(_)
-                | ureq::Error::BadUri(_)
+            ureq::Error::BadUri(_)
                 | ureq::Error::Http(_)
                 | ureq::Error::Protocol(_)
                 | ureq::Error::LargeResponseHeader(..)
@@ -424,6 +433,22 @@ mod tests {
             assert_eq!(resolve(base, location), expected);
         }
         assert_eq!(origin(base), "https://a.example:5");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_from_a_connection_that_broke() {
+        let transport = |kind, text: &str| RegistryError::Transport {
+            what: "read".to_owned(),
+            url: "https://a.example/v2/".to_owned(),
+            source: Box::new(ureq::Error::Io(std::io::Error::new(kind, text.to_owned()))),
+        };
+        let untrusted = "invalid peer certificate: UnknownIssuer";
+        let untrusted = transport(std::io::ErrorKind::InvalidData, untrusted);
+        assert!(!is_broken(&untrusted));
+        assert!(untrusted.hint().unwrap().contains("`SSL_CERT_FILE`"));
+        let broken = transport(std::io::ErrorKind::UnexpectedEof, "peer disconnected");
+        assert!(is_broken(&broken));
+        assert!(broken.hint().unwrap().contains("the network"));
     }
 
     #[test]

@@ -147,6 +147,26 @@ impl Ui {
         }
     }
 
+    /// Has an interruption told when it comes; the process ends by its signal all the same. `what` is
+    /// what is done: `the build`.
+    pub(crate) fn tell_of_interruption(&self, what: &str) {
+        // A terminal shows `^C` where the cursor is.
+        let begin = if self.stderr_terminal { "\n" } else { "" };
+        let (error, hint) = (self.paint(Color::Red, "error"), self.paint(Color::Cyan, "hint"));
+        for (signal, how) in [
+            (rustix::process::Signal::INT, "was interrupted"),
+            (rustix::process::Signal::TERM, "was ended by `SIGTERM`"),
+            (rustix::process::Signal::HUP, "was ended by `SIGHUP`"),
+        ] {
+            let text = format!(
+                "{begin}{error}: {what} {how}\n{hint}: what was done is kept: the same command goes on \
+                 from there\n"
+            );
+            // Without it the process ends as well, only silently.
+            drop(corten_sys::signals::say_at_end(signal.as_raw(), text.as_bytes()));
+        }
+    }
+
     /// Prints a message that another part has laid out already.
     pub(crate) fn raw_error(&self, text: &str) {
         self.talk(text);

@@ -218,7 +218,7 @@ fn a_context_that_is_fetched_is_in_the_lock() {
 fn a_context_on_standard_input_is_in_no_lock_and_that_is_said() {
     let context = corten_testkit::context!();
     let arguments = ["lock", "--lock-file", "x.lock", "-"];
-    let output = context.command(&arguments).stdin("FROM scratch\nLABEL a=1\n").run().success();
+    let output = context.command(arguments).stdin("FROM scratch\nLABEL a=1\n").run().success();
     let note = "the context on standard input has no address, and is not in the lock";
     assert!(output.stderr().contains(note), "{}", output.stderr());
 }
