@@ -54,13 +54,11 @@ fn who_stores_blobs_for_a_registry_cannot_ask_for_its_login() {
     for scheme in ["Basic realm=\"x\"", "Bearer realm=\"http://HOST/token\""] {
         let store = Wire::start(move |asked, _| {
             let host = asked.headers.get("host").cloned().unwrap_or_default();
-            match asked.path.as_str() {
-                "/token" => reply(200, "", b"{\"token\":\"t\"}"),
-                _ => {
-                    let challenge = scheme.replace("HOST", &host);
-                    reply(401, &format!("WWW-Authenticate: {challenge}\n"), b"")
-                }
+            if asked.path == "/token" {
+                return reply(200, "", b"{\"token\":\"t\"}");
             }
+            let challenge = scheme.replace("HOST", &host);
+            reply(401, &format!("WWW-Authenticate: {challenge}\n"), b"")
         });
         let redirect_to = Some(store.host.clone());
         let registry = FakeRegistry::start(Behaviour { redirect_to, ..Behaviour::default() });
@@ -94,13 +92,10 @@ fn a_registry_that_is_never_content_with_a_login_is_asked_twice() {
     let temp = TempDir::new();
     let registry = Wire::start(|asked, _| {
         let host = asked.headers.get("host").cloned().unwrap_or_default();
-        match asked.path.as_str() {
-            "/token" => reply(200, "", b"{\"token\":\"t\"}"),
-            _ => {
-                let realm = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\n");
-                reply(401, &realm, b"")
-            }
+        if asked.path == "/token" {
+            return reply(200, "", b"{\"token\":\"t\"}");
         }
+        reply(401, &format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\n"), b"")
     });
     let error = with_login(&temp, &registry.host).manifest("1").unwrap_err();
     assert!(matches!(error, RegistryError::Login { had_credentials: true, .. }), "{error}");
@@ -173,16 +168,11 @@ fn what_has_no_end_is_read_up_to_its_limit() {
 fn a_token_server_that_has_no_end_gives_no_token() {
     let registry = Wire::start(|asked, _| {
         let host = asked.headers.get("host").cloned().unwrap_or_default();
-        match asked.path.as_str() {
-            "/token" => Reply::Endless(
-                b"HTTP/1.1 200 x\r\nContent-Length: 99999999999999\r\n\r\n{\"token\":\"".to_vec(),
-                vec![b't'; 4096],
-            ),
-            _ => {
-                let realm = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\n");
-                reply(401, &realm, b"")
-            }
+        if asked.path == "/token" {
+            let head = b"HTTP/1.1 200 x\r\nContent-Length: 99999999999999\r\n\r\n{\"token\":\"";
+            return Reply::Endless(head.to_vec(), vec![b't'; 4096]);
         }
+        reply(401, &format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\n"), b"")
     });
     let error = without_login(&registry.host).manifest("1").unwrap_err();
     assert_eq!(problem(&error), "it is larger than 1024 KiB");
