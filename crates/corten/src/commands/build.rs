@@ -22,7 +22,7 @@ use corten_sys::clock::{Clock, SystemClock};
 use super::cache::{self, Caches};
 use super::{Context, attest, checks, lock, outputs, sources, steps};
 use crate::bases::Resolver;
-use crate::cli::{BuildArgs, ProgressMode, SharedArgs};
+use crate::cli::{BuildArgs, SharedArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
@@ -32,9 +32,7 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
     steps::check_terminal(&context.ui, arguments.shell_on_error)?;
-    if !matches!(arguments.shared.progress, ProgressMode::Json | ProgressMode::RawJson) {
-        context.ui.tell_of_interruption("the build");
-    }
+    context.ui.tell_of_interruption("the build", arguments.shared.progress);
     // What was unpacked or fetched is there until the build has ended.
     let locked = || lock::of_fetched_context(arguments);
     let opened = sources::open(context, &arguments.shared, &locked)?;

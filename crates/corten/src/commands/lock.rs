@@ -14,7 +14,7 @@ use corten_sys::file;
 
 use super::{Context, build, sources};
 use crate::bases::Resolver;
-use crate::cli::{BuildArgs, LockArgs, ProgressMode, SharedArgs};
+use crate::cli::{BuildArgs, LockArgs, SharedArgs};
 use crate::error::CliError;
 use crate::ui::{self, Progress};
 
@@ -27,9 +27,7 @@ const CHANGED: u8 = 1;
 pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
     let shared = &arguments.shared;
-    if !matches!(shared.progress, ProgressMode::Json | ProgressMode::RawJson) {
-        context.ui.tell_of_interruption("the lock");
-    }
+    context.ui.tell_of_interruption("the lock", shared.progress);
     let opened = sources::open(context, shared, &|| Ok(Recording::Off))?;
     let mut options = build::settle(context, shared, &opened)?;
     options.recording = Recording::Record;
