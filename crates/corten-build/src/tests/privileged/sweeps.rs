@@ -3,11 +3,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use corten_store::{Host, Repair, Store, StoreOptions};
+use corten_sys::clock::SystemClock;
+use corten_sys::file;
+use corten_testkit::fault::{Fault as StoreFault, FaultFs};
 use corten_testkit::registry::{Behaviour, Fault};
 use corten_testkit::{FakeRegistry, Need, TempDir, require};
 
-use crate::tests::world::World;
+use crate::run::{RunOutcome, StepMountKind};
+use crate::tests::world::{World, told};
 
 const BEFORE: &str = "FROM base\nCOPY a.txt /\nRUN write /one 1\n";
 const AFTER: &str = "FROM base\nCOPY b.txt /\nRUN write /two 2\n";
@@ -48,7 +54,8 @@ fn sweep(from: &str, to: &str, fail: &dyn Fn(), heal: &dyn Fn()) -> bool {
     first.build_cached(&first.options(BEFORE), &[], &[to]);
     let second = world();
     fail();
-    let (_, exported) = second.try_build_cached(&second.options(AFTER), &[], &[to]);
+    let built = second.try_build_cached(&second.options(AFTER), &[], &[to]);
+    let (_, exported) = built.unwrap_or_else(|error| panic!("{}", told(&error)));
     heal();
     // The one or the other, and never half of each.
     assert_eq!(has(from, AFTER), exported.is_ok(), "{exported:?}");
@@ -133,5 +140,66 @@ fn a_registry_that_fails_at_any_request_keeps_the_cache_that_it_had() {
             }
         }
         assert!((10..POINTS).contains(&tried), "{tried} points");
+    }
+}
+
+/// Lets each step write a file into its cache mounts, unless it is there.
+fn fills_mounts(world: &World) {
+    *world.executor.hook.lock().unwrap() = Some(Arc::new(|step, _| {
+        for mount in &step.mounts {
+            let StepMountKind::Bind { source, readonly: false } = &mount.kind else { continue };
+            let path = source.join("wheel");
+            if !file::exists(&path).unwrap() {
+                file::write(&path, b"wheel").unwrap();
+            }
+        }
+        RunOutcome::exited(0)
+    }));
+}
+
+#[test]
+fn an_import_into_a_store_that_fails_at_any_change_leaves_it_whole() {
+    require!(Need::Root);
+    let temp = TempDir::new();
+    let path = temp.path().join("cache");
+    let from = format!("type=local,src={}", path.display());
+    let text = "FROM base\nCOPY a.txt /\nRUN write /one 1\n\
+                RUN --mount=type=cache,target=/c write /two 2\n";
+    // Another command with the same mount, so that what the cache has of it is needed.
+    let other = text.replace("/two", "/three");
+    let first = world();
+    fills_mounts(&first);
+    let to = format!("type=local,dest={},mode=max", path.display());
+    first.build_cached(&first.options(text), &[], &[&to]);
+    let expected = first.build_cached(&first.options(&other), &[], &[]).0.id();
+    for fault in [StoreFault::Once, StoreFault::Sticky] {
+        let mut call = 0;
+        loop {
+            let mut world = world();
+            fills_mounts(&world);
+            let options = StoreOptions::new(world.store.root());
+            let fs = Arc::new(FaultFs::new(u64::MAX, fault));
+            let clock = Arc::new(SystemClock);
+            let host = Host { fs: Arc::clone(&fs) as _, clock, boot_id: "boot".to_owned() };
+            world.store = Store::open_on(&options, host).unwrap();
+            fs.arm(call);
+            let built = world.try_build_cached(&world.options(&other), &[&from], &[]);
+            let reached = fs.has_failed();
+            match built {
+                Ok((target, _)) => assert_eq!(target.id(), expected, "{fault:?} at {call}"),
+                Err(error) => assert!(reached, "{}", told(&error)),
+            }
+            world.store = Store::open(&options).unwrap();
+            let report = world.store.fsck(Repair::No).unwrap();
+            assert!(report.problems.is_empty(), "{fault:?} at {call}: {:?}", report.problems);
+            drop(world.warnings());
+            let again = world.build_cached(&world.options(&other), &[&from], &[]).0.id();
+            assert_eq!((again, world.warnings()), (expected, Vec::new()), "{fault:?} at {call}");
+            if !reached {
+                break;
+            }
+            call += 1;
+        }
+        assert!((20..1000).contains(&call), "{call} calls");
     }
 }
