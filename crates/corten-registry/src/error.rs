@@ -92,11 +92,14 @@ impl RegistryError {
                 Some(format!("look at the name and at the rights of this account at `{registry}`"))
             }
             Self::Transport { source, url, .. } => Some(match source.as_ref() {
-                error if crate::http::is_unproven(error) => format!(
-                    "if the certificate of `{url}` is a company's own, name its authority with \
-                     `SSL_CERT_FILE`; for a test registry, set `insecure = true` below \
-                     `[registries.\"HOST\"]` in corten.toml"
-                ),
+                error if crate::http::is_unproven(error) => {
+                    let host = crate::http::host_of(url).1;
+                    format!(
+                        "if the certificate of `{host}` is a company's own, name its authority with \
+                         `SSL_CERT_FILE`; for a test registry, set `insecure = true` below \
+                         `[registries.\"{host}\"]` in corten.toml"
+                    )
+                }
                 _ => {
                     "look at the name, the network, and the variables `HTTPS_PROXY` and `NO_PROXY`"
                         .to_owned()
