@@ -10,6 +10,7 @@ use corten_build::recording::{
 use corten_build::{BuildOptions, Context as BuildContext, RuntimeExecutor};
 use corten_diag::SourceFile;
 use corten_sys::clock::{Clock, SystemClock};
+use corten_sys::error::IoError;
 use corten_sys::file;
 
 use super::{Context, build, sources};
@@ -23,6 +24,15 @@ const LOCK_FILE: &str = "corten.lock";
 
 /// Exit code when the lock would change.
 const CHANGED: u8 = 1;
+
+/// The lock was made and could not be put down.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the lock file `{}`", path.display())]
+struct WriteError {
+    path: PathBuf,
+    #[source]
+    source: IoError,
+}
 
 pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
@@ -72,7 +82,11 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
         return Ok(ExitCode::from(CHANGED));
     }
     if !is_same {
-        file::write_atomic(&path, text.as_bytes(), 0o644)?;
+        let written = file::write_atomic(&path, text.as_bytes(), 0o644);
+        written.map_err(|source| {
+            let hint = "what was fetched is kept; `--lock-file FILE` names another place";
+            CliError::new(WriteError { path: path.clone(), source }).hint(hint.to_owned())
+        })?;
     }
     if !shared.quiet {
         let elapsed = SystemClock.monotonic().saturating_sub(started);

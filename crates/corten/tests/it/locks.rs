@@ -222,3 +222,13 @@ fn a_context_on_standard_input_is_in_no_lock_and_that_is_said() {
     let note = "the context on standard input has no address, and is not in the lock";
     assert!(output.stderr().contains(note), "{}", output.stderr());
 }
+
+#[test]
+fn a_lock_file_that_cannot_be_written_is_told_by_its_name() {
+    let context = with_data();
+    context.write("Dockerfile", "FROM data:v1\n");
+    let output = context.run(&["lock", "--lock-file", "nosuch/x.lock", "."]).code(2);
+    let error = "error: failed to write the lock file `nosuch/x.lock`\n";
+    assert!(output.stderr().contains(error), "{}", output.stderr());
+    assert!(output.stderr().contains("hint: what was fetched is kept"), "{}", output.stderr());
+}
