@@ -22,6 +22,16 @@ const OUTPUT_LINES_MAX: usize = 20;
 /// How many addresses are named.
 const MISSING_MAX: usize = 10;
 
+/// How programs put it that an owner or a group cannot be had: those of coreutils, apt and dpkg, tar.
+const OWNERS: [&str; 6] = [
+    "setgroups",
+    "setegid",
+    "changing ownership of",
+    "cannot change ownership",
+    "setting ownership",
+    "chown:",
+];
+
 /// What programs say that look for a server without a proxy in a network that has none: libc,
 /// Node.js, Go, Rust.
 const NO_NETWORK: [&str; 12] = [
@@ -122,6 +132,12 @@ impl Tail {
     fn tells_of_no_network(&self) -> bool {
         let text = String::from_utf8_lossy(&self.bytes).to_ascii_lowercase();
         NO_NETWORK.iter().any(|sign| text.contains(sign))
+    }
+
+    /// Whether programs said that they could not take another owner or group.
+    fn tells_of_owners(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.bytes).to_ascii_lowercase();
+        OWNERS.iter().any(|sign| text.contains(sign))
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -285,9 +301,20 @@ fn command(step: &Step, outcome: RunOutcome, output: &Tail, limit: Option<u64>) 
             "126 means that a file is not executable: give it the mode with `COPY --chmod=755`"
                 .to_owned(),
         ),
+        (None, _) if output.tells_of_owners() && has_one_id() => Some(
+            "only one user id is there, and the step needs others: give your user a range of them, \
+             `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"`"
+                .to_owned(),
+        ),
         (None, _) => None,
     };
     diagnostic
+}
+
+/// Whether this user has no id but their own. What cannot be found out is no reason for a hint.
+fn has_one_id() -> bool {
+    let map = corten_sys::userns::own_map("uid_map").unwrap_or_default();
+    map.iter().map(|range| u64::from(range.count)).sum::<u64>() == 1
 }
 
 /// Tells of servers that gave no answer, and of programs that do not know a proxy.

@@ -1,7 +1,8 @@
 //! One step is carried out: a staging directory is filled and becomes a layer.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::{Diagnostic, Event};
 use corten_record::Fetched;
@@ -41,6 +42,8 @@ pub(crate) struct Execution<'a> {
     /// What is taken, in the same order.
     pub(crate) selections: &'a [Option<Arc<Selection>>],
     pub(crate) cancelled: &'a Arc<AtomicBool>,
+    /// What the build has warned of already.
+    pub(crate) told: &'a Mutex<BTreeSet<String>>,
     /// Set when what is fetched is recorded.
     pub(crate) session: Option<&'a Session<'a>>,
     /// Set when downloads are kept for other builds.
@@ -55,6 +58,14 @@ pub(crate) struct Made {
 }
 
 impl Execution<'_> {
+    /// Warns of something that is the same for every step, once a build.
+    pub(crate) fn warn_once(&self, text: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(text.to_owned()) {
+            self.tools.reporter.report(Event::Warning(text.to_owned()));
+        }
+    }
+
     /// Makes the layer.
     pub(crate) fn run(&self) -> Result<Made, StepError> {
         let layer = match &self.step.op {

@@ -14,7 +14,7 @@ use corten_sys::file;
 
 use crate::error::BuildError;
 use crate::provenance::ProvenanceMode;
-use crate::recording::Recording;
+use crate::recording::{Recording, SourceMaterial};
 use crate::remote::{Remotes, Source};
 use crate::run::StepTuning;
 use crate::ssh::SshAgent;
@@ -27,6 +27,8 @@ pub const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
 pub struct BuildOptions {
     /// The files that `COPY` and `ADD` may take.
     pub context: Context,
+    /// What the context is, if it was fetched.
+    pub context_material: Option<SourceMaterial>,
     pub dockerfile: DockerfileText,
     /// The stage to build; the last one when absent.
     pub target: Option<String>,
@@ -117,18 +119,25 @@ pub struct DeviceGrant {
     pub all: bool,
     /// By the names that `RUN --device` may give.
     pub names: BTreeSet<String>,
+    /// Names that a Dockerfile may give, and the device that the caller means by each.
+    pub aliases: BTreeMap<String, String>,
 }
 
 impl DeviceGrant {
     /// Returns true if this device may be had: by its name, or because everything that it stands
     /// for on this machine is granted.
     pub(crate) fn allows(&self, name: &str, registry: &Registry) -> bool {
-        if self.all || self.names.contains(name) {
+        if self.all || self.names.contains(name) || self.aliases.contains_key(name) {
             return true;
         }
         let granted: BTreeSet<String> =
             self.names.iter().filter_map(|name| registry.find(name).ok()).flatten().collect();
         registry.find(name).is_ok_and(|found| found.iter().all(|one| granted.contains(one)))
+    }
+
+    /// What a name in the Dockerfile stands for: what the caller says, else itself.
+    pub(crate) fn meant<'n>(&'n self, name: &'n str) -> &'n str {
+        self.aliases.get(name).map_or(name, String::as_str)
     }
 }
 
@@ -254,6 +263,7 @@ impl BuildOptions {
     pub fn new(context: Context, dockerfile: DockerfileText) -> Self {
         Self {
             context,
+            context_material: None,
             dockerfile,
             target: None,
             build_args: BTreeMap::new(),
@@ -300,5 +310,25 @@ impl RunOptions {
 impl Default for RunOptions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_grants_one_name_and_says_what_it_stands_for() {
+        let mut registry = Registry::default();
+        let text =
+            "cdiVersion: 0.6.0\nkind: a/b\ndevices:\n- {name: c, containerEdits: {env: [X=1]}}\n";
+        registry.add(std::path::Path::new("/etc/cdi/a.yaml"), 0, text);
+        let aliases = [("gpu".to_owned(), "a/b=c".to_owned())].into();
+        let grant = DeviceGrant { aliases, ..DeviceGrant::default() };
+        assert!(grant.allows("gpu", &registry));
+        assert_eq!(grant.meant("gpu"), "a/b=c");
+        // As in BuildKit, what it stands for is not granted by its own name.
+        assert!(!grant.allows("a/b=c", &registry));
+        assert_eq!(grant.meant("a/b=c"), "a/b=c");
     }
 }

@@ -135,8 +135,9 @@ pub fn solve_targets(
         is_offline: matches!(options.recording, Recording::Offline(_)),
     };
     let fetched = fetch_all(graph, options, &fetching)?;
+    let fetched_sources = fetched.values().filter_map(|fetched| fetched.material.as_deref());
     let sources: Vec<SourceMaterial> =
-        fetched.values().filter_map(|fetched| fetched.material.as_deref().cloned()).collect();
+        options.context_material.iter().chain(fetched_sources).cloned().collect();
     let session = Session::begin(options, tools.store)?;
     let downloads = DownloadCache::new(options, tools.store, tools.reporter);
     let contexts = crate::contexts::open(graph, options, tools.store, fetched)?;
@@ -226,6 +227,8 @@ struct Solver<'a> {
     cancelled: Arc<AtomicBool>,
     failure: Mutex<Option<BuildError>>,
     reported: Mutex<BTreeSet<u32>>,
+    /// What was warned of and counts for all steps.
+    told: Mutex<BTreeSet<String>>,
     /// What a cache could record.
     known: Mutex<Vec<(StageId, CacheKey, DiffId)>>,
     total: u32,
@@ -255,6 +258,7 @@ impl<'a> Solver<'a> {
             cancelled: Arc::new(AtomicBool::new(false)),
             failure: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
+            told: Mutex::new(BTreeSet::new()),
             known: Mutex::new(Vec::new()),
             total: graph.step_count(),
         }
@@ -448,6 +452,7 @@ impl<'a> Solver<'a> {
             inputs,
             selections,
             cancelled: &self.cancelled,
+            told: &self.told,
             session: self.session,
             downloads: self.downloads,
         };

@@ -247,6 +247,17 @@ fn usual_cause(path: &[u8]) -> Option<&'static str> {
     if within(b"/.cache/") || path.starts_with(b"var/cache/") || within(b"/.npm/") {
         return Some("a cache: put it into `RUN --mount=type=cache`");
     }
+    if path.starts_with(b".pnpm-store/") {
+        return Some(
+            "pnpm's store: remove it in the same step, or mount a cache and name it as store",
+        );
+    }
+    if path.ends_with(b".cargo/.global-cache") {
+        return Some("cargo notes when it used what: remove it in the same step");
+    }
+    if matches!(name, b".modules.yaml" | b".pnpm-workspace-state.json") {
+        return Some("pnpm notes when it did what: remove it in the same step");
+    }
     if within(b".git/") {
         return Some("a repository holds times and packs its objects as it likes");
     }
@@ -292,6 +303,20 @@ mod tests {
             format!("{}: {}{cause}", file.path, kinds.join("; "))
         };
         diff(first, second).into_iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_package_managers_note_has_a_usual_cause() {
+        for (path, expected) in [
+            ("root/.cargo/.global-cache", "cargo notes"),
+            ("app/node_modules/.modules.yaml", "pnpm notes"),
+            (".pnpm-store/v3/files/01/35-index.json", "pnpm's store"),
+            ("root/.npm/_cacache/index-v5/13/72/03", "a cache"),
+        ] {
+            let cause = usual_cause(path.as_bytes()).unwrap_or_default();
+            assert!(cause.starts_with(expected), "{path}: {cause}");
+        }
+        assert_eq!(usual_cause(b"app/main.rs"), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ mod tests;
 pub use config::{Choice, Config, ConfigError};
 pub use model::{Model, Step};
 pub use outline::{Outline, Parameter, Wanted, outline};
-pub use report::{Report, check};
+pub use report::{Report, check, join};
 pub use request::{BaseImage, PlatformName, Request, Surroundings};
 pub use rules::{RULES, Rule, named as rule};
 pub use targets::{Target, targets};

@@ -1,7 +1,6 @@
 //! Registries, and who we are to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use corten_http::{HttpOptions, OnFirstUse, basic_authorization};
@@ -13,7 +12,7 @@ use crate::challenge::Challenge;
 use crate::credentials::{CredentialFiles, Credentials};
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::http::{Call, Http, Payload, header, origin};
+use crate::http::{Call, Http, Payload, header, host_of, is_same_origin, shown};
 use crate::repository::Repository;
 
 /// The largest answer of a token server.
@@ -102,6 +101,8 @@ impl Client {
                 headers: Vec::new(),
                 payload: Payload::Nothing,
                 insecure: true,
+                is_content: false,
+                is_elsewhere: false,
             };
             if self.http()?.once(&mut ping).is_err() {
                 base = format!("http://{name}");
@@ -119,12 +120,14 @@ impl Client {
     ) -> Result<Response<Body>, RegistryError> {
         let http = self.http()?;
         // An upload may lead elsewhere, where nobody must see who asks.
-        let is_own = origin(&call.url) == origin(&self.base(host, call.what)?);
+        let is_own = is_same_origin(&call.url, &self.base(host, call.what)?);
         if let Some(value) = host.authorization(scope).filter(|_| is_own) {
             call.headers.push(("Authorization", value));
         }
         let response = http.send(call)?;
-        if response.status().as_u16() != 401 || !is_own {
+        // A challenge of who stores blobs for the registry is none of the registry: it must not say
+        // where the password goes.
+        if response.status().as_u16() != 401 || !is_own || call.is_elsewhere {
             return Ok(response);
         }
         let challenge = response
@@ -196,6 +199,18 @@ impl Client {
         }
     }
 
+    /// Whether a token server need not prove who it is: one on the host of an insecure registry, one
+    /// that was said to be insecure itself, and any for who has nothing to lose.
+    fn may_be_unproven(&self, host: &Host, realm: &str, had_credentials: bool) -> bool {
+        let registry = format!("https://{}", host.endpoint.host);
+        let (name, with_port) = host_of(realm);
+        let is_near = host.endpoint.insecure
+            && (!had_credentials || name.eq_ignore_ascii_case(host_of(&registry).0));
+        is_near
+            || self.inner.insecure.contains(with_port)
+            || Endpoint::new(with_port, false).insecure
+    }
+
     /// Gets a token from the server that the registry names.
     fn token(
         &self,
@@ -223,8 +238,15 @@ impl Client {
             url: request.realm.to_owned(),
             headers: Vec::new(),
             payload: Payload::Nothing,
-            insecure: host.endpoint.insecure,
+            insecure: self.may_be_unproven(host, request.realm, had_credentials),
+            is_content: false,
+            is_elsewhere: false,
         };
+        if had_credentials && !call.insecure && !call.url.starts_with("https://") {
+            let (what, url) = (what.to_owned(), shown(request.realm));
+            let host = host_of(request.realm).1.to_owned();
+            return Err(RegistryError::Unprotected { what, url, host });
+        }
         let form;
         if let Some(Credentials::Identity(token)) = credentials {
             parameters.push(("grant_type", "refresh_token".to_owned()));
@@ -245,7 +267,7 @@ impl Client {
         }
         let response = self.http()?.send(&mut call)?;
         match response.status().as_u16() {
-            200 => read_token(&call, response),
+            200 => read_token(self.http()?, &mut call, response),
             400 | 401 | 403 => Err(self.login(host, what, had_credentials)),
             _ => Err(call.refused(&host.endpoint.registry, response)),
         }
@@ -259,12 +281,14 @@ struct TokenRequest<'a> {
     asked: Option<&'a str>,
 }
 
-fn read_token(call: &Call<'_>, response: Response<Body>) -> Result<String, RegistryError> {
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(TOKEN_BYTES_MAX).read_to_end(&mut bytes);
+fn read_token(
+    http: &Http,
+    call: &mut Call<'_>,
+    response: Response<Body>,
+) -> Result<String, RegistryError> {
+    let bytes = http.read_again(call, response, TOKEN_BYTES_MAX)?;
     // What came is not shown: it may be a token after all.
-    let token = read.ok().and_then(|_| token_of(&bytes));
-    token.ok_or_else(|| call.protocol("it is no token"))
+    token_of(&bytes).ok_or_else(|| call.protocol("it is no token"))
 }
 
 /// The token in the answer of a token server.
@@ -340,4 +364,36 @@ pub(crate) fn required<'r>(
     name: &str,
 ) -> Result<&'r str, RegistryError> {
     header(response, name).ok_or_else(|| call.protocol(format!("it has no `{name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_as_insecure_as_its_registry_need_not_prove_who_it_is() {
+        let unproven = |registry: &str, insecure: &[&str], realm: &str, has_password: bool| {
+            let insecure = insecure.iter().map(|&name| name.to_owned()).collect();
+            let client = Client::new(ClientOptions { insecure, ..ClientOptions::default() });
+            let endpoint = Endpoint::new(registry, client.inner.insecure.contains(registry));
+            let authorizations = Mutex::new(BTreeMap::new());
+            let host = Host { endpoint, base: OnceLock::new(), authorizations };
+            client.may_be_unproven(&host, realm, has_password)
+        };
+        let (one, other) = ("a.example:5000", "b.example:5001");
+        for (insecure, realm, has_password, expected) in [
+            (&[one][..], "http://a.example:5000/token", true, true),
+            (&[one], "http://A.example:5001/token", true, true),
+            (&[one], "http://b.example:5001/token", true, false),
+            (&[one], "http://b.example:5001/token", false, true),
+            (&[one], "http://a.example@b.example:5001/token", true, false),
+            (&[one, other], "http://b.example:5001/token", true, true),
+            (&[other], "http://b.example:5001/token", true, true),
+            (&[], "http://a.example:5000/token", false, false),
+            (&[], "http://localhost:5001/token", true, true),
+        ] {
+            let found = unproven(one, insecure, realm, has_password);
+            assert_eq!(found, expected, "{insecure:?} {realm} {has_password}");
+        }
+    }
 }

@@ -22,6 +22,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The longest answer of a helper.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
+/// What helpers say when they have nothing for a registry, and when there is no registry to have it for.
+const NOTHING: [&str; 2] = ["credentials not found", "no credentials"];
+
 /// What a helper calls a token that stands for a user and a password.
 const TOKEN_USER: &str = "<token>";
 
@@ -196,8 +199,14 @@ impl CredentialFiles {
         let failed = |source| CredentialError::Helper { program: program.clone(), source };
         let (has_any, answer) = self.run(&found, registry).map_err(failed)?;
         if !has_any {
-            // That is how helpers say that they have nothing.
-            return Ok(None);
+            // That is how helpers say that they have nothing; anything else is trouble of theirs.
+            let text = String::from_utf8_lossy(&answer);
+            if text.trim().is_empty() || NOTHING.iter().any(|nothing| text.contains(nothing)) {
+                return Ok(None);
+            }
+            let line: String = text.lines().next().unwrap_or_default().to_owned();
+            let line = line.chars().filter(|c| !c.is_control()).take(300).collect();
+            return Err(failed(std::io::Error::other::<String>(line)));
         }
         let answer: Answer = serde_json::from_slice(&answer)
             .map_err(|_| CredentialError::Answer { program: program.clone() })?;
@@ -317,6 +326,45 @@ mod tests {
         assert_eq!(found(file, "bad.example", "a"), "the credentials for ");
         assert_eq!(found("{", "a.example", "a"), "the credentials in ");
         assert_eq!(found(r#"{"credsStore":"absent"}"#, "a.example", "a"), "");
+    }
+
+    #[test]
+    fn a_helper_that_has_nothing_is_told_from_one_that_fails() {
+        let temp = TempDir::new();
+        let helper = temp.path().join("docker-credential-test");
+        let config = temp.path().join("config.json");
+        file::write(&config, br#"{"credsStore":"test"}"#).unwrap();
+        let answered = |script: &str| {
+            file::write(&helper, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+            file::set_mode(&helper, 0o755).unwrap();
+            let files = vec![config.clone()];
+            let search_path = temp.path().as_os_str().to_owned();
+            let files = CredentialFiles { files, search_path, environment: Vec::new() };
+            match files.find(&Endpoint::new("a.example", false), "x") {
+                Ok(Some(Credentials::Password { user, password })) => format!("{user}:{password}"),
+                Ok(Some(Credentials::Identity(token))) => format!("token {token}"),
+                Ok(None) => "none".to_owned(),
+                Err(CredentialError::Helper { source, .. }) => format!("failed: {source}"),
+                Err(error) => error.to_string(),
+            }
+        };
+        for (script, expected) in [
+            (
+                "read -r r; echo \"{\\\"Username\\\":\\\"$r\\\",\\\"Secret\\\":\\\"p\\\"}\"",
+                "a.example:p",
+            ),
+            ("echo '{\"Username\":\"<token>\",\"Secret\":\"t\"}'", "token t"),
+            ("echo credentials not found in native keychain; exit 1", "none"),
+            ("exit 1", "none"),
+            ("echo 'the keychain is locked'; exit 1", "failed: the keychain is locked"),
+            (
+                "echo nonsense",
+                "the credential helper `docker-credential-test` gave an answer that cannot be read",
+            ),
+            ("kill -9 $$", "none"),
+        ] {
+            assert_eq!(answered(script), expected, "{script}");
+        }
     }
 
     #[test]

@@ -37,6 +37,14 @@ pub enum RegistryError {
     /// The answer makes no sense.
     #[error("failed to {what}: the answer of `{url}` cannot be used: {problem}")]
     Protocol { what: String, url: String, problem: String },
+    /// The registry names a token server that anybody could pretend to be.
+    #[error("failed to {what}: the password would go to `{url}`, on another host and without TLS")]
+    Unprotected {
+        what: String,
+        url: String,
+        /// The host with its port.
+        host: String,
+    },
     /// The answer is not what was asked for.
     #[error("failed to {what}: the content has the digest `{found}`, expected `{expected}`")]
     Digest { what: String, expected: Digest, found: Digest },
@@ -84,11 +92,14 @@ impl RegistryError {
                 Some(format!("look at the name and at the rights of this account at `{registry}`"))
             }
             Self::Transport { source, url, .. } => Some(match source.as_ref() {
-                ureq::Error::Tls(_) | ureq::Error::Rustls(_) => format!(
-                    "if the certificate of `{url}` is a company's own, name its authority with \
-                     `SSL_CERT_FILE`; for a test registry, set `insecure = true` below \
-                     `[registries.\"HOST\"]` in corten.toml"
-                ),
+                error if crate::http::is_unproven(error) => {
+                    let host = crate::http::host_of(url).1;
+                    format!(
+                        "if the certificate of `{host}` is a company's own, name its authority with \
+                         `SSL_CERT_FILE`; for a test registry, set `insecure = true` below \
+                         `[registries.\"{host}\"]` in corten.toml"
+                    )
+                }
                 _ => {
                     "look at the name, the network, and the variables `HTTPS_PROXY` and `NO_PROXY`"
                         .to_owned()
@@ -100,6 +111,9 @@ impl RegistryError {
             Self::Status { status: 429, .. } => {
                 Some("the registry limits how often it is asked: try later, or log in".to_owned())
             }
+            Self::Unprotected { host, .. } => Some(format!(
+                "if that is meant, set `insecure = true` below `[registries.\"{host}\"]` in corten.toml"
+            )),
             Self::Credentials { source, .. } => source.hint(),
             Self::Setup(source) => source.hint(),
             _ => None,

@@ -7,7 +7,7 @@ use corten_http::{
     AgentOptions, Agents, Connections, HttpError, HttpOptions, Names, Requests, Trust,
 };
 use ureq::http::{Request, Response};
-use ureq::{Body, SendBody};
+use ureq::{AsSendBody, Body, SendBody};
 
 use crate::error::RegistryError;
 
@@ -23,11 +23,17 @@ const REDIRECTS_MAX: u32 = 5;
 /// How often a request is made.
 const TRIES: u32 = 5;
 
+/// How often a document that breaks off is read.
+const READS: u32 = 3;
+
 /// The wait before the second try; it doubles.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 
 /// A registry that asks for a longer wait is not waited for.
 const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// A document has a few kilobytes, and 4 MiB at most: one that takes longer is not meant to end.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What of an answer is read when it is a failure.
 const FAILURE_BYTES_MAX: u64 = 64 * 1024;
@@ -57,6 +63,10 @@ pub(crate) struct Call<'a> {
     pub(crate) payload: Payload<'a>,
     /// Whether any certificate, or none, will do.
     pub(crate) insecure: bool,
+    /// Whether the answer is content of any size, and not a document.
+    pub(crate) is_content: bool,
+    /// Whether the last answer came from another origin than the one that was asked.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Http {
@@ -89,6 +99,9 @@ impl Http {
 
     /// Makes a request once and follows nothing.
     pub(crate) fn once(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
+        if !call.url.starts_with("https://") && !call.url.starts_with("http://") {
+            return Err(call.protocol("it leads to an address of another protocol than HTTP"));
+        }
         let Some(agent) = self.agent(&call.url, call.insecure) else {
             return Err(call.protocol("it leads to an address without TLS"));
         };
@@ -106,12 +119,15 @@ impl Http {
             request = request.header("Content-Length", size);
         }
         let (what, url) = (call.what, shown(&call.url));
+        let timeout = (!call.is_content).then_some(DOCUMENT_TIMEOUT);
         let answer = match &mut call.payload {
-            Payload::Nothing => request.body(()).map(|request| agent.run(request)),
-            Payload::Bytes(bytes) => request.body(*bytes).map(|request| agent.run(request)),
+            Payload::Nothing => request.body(()).map(|request| run(agent, request, timeout)),
+            Payload::Bytes(bytes) => {
+                request.body(*bytes).map(|request| run(agent, request, timeout))
+            }
             Payload::Stream(stream, _) => {
                 let body = SendBody::from_reader(*stream);
-                request.body(body).map(|request| agent.run(request))
+                request.body(body).map(|request| run(agent, request, timeout))
             }
         };
         let answer = answer.map_err(|error| RegistryError::Protocol {
@@ -149,29 +165,77 @@ impl Http {
         unreachable!("the last try returns")
     }
 
+    /// Reads a document as a whole, and asks again if it breaks off.
+    pub(crate) fn read_again(
+        &self,
+        call: &mut Call<'_>,
+        response: Response<Body>,
+        limit_bytes: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut response = response;
+        for number in 1.. {
+            let mut bytes = Vec::new();
+            let body = response.into_body().into_reader();
+            let read = body.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes);
+            match read {
+                Ok(_) if bytes.len() as u64 > limit_bytes => {
+                    let problem = format!("it is larger than {} KiB", limit_bytes >> 10);
+                    return Err(call.protocol(problem));
+                }
+                Ok(_) => return Ok(bytes),
+                Err(error) if number == READS => {
+                    return Err(call.protocol(format!("it broke off: {error}")));
+                }
+                Err(_) => {}
+            }
+            response = self.send(call)?;
+            if response.status().as_u16() != 200 {
+                let status = response.status().as_u16();
+                return Err(call.protocol(format!("it broke off, and then had status {status}")));
+            }
+        }
+        unreachable!("the last read returns")
+    }
+
     fn follow(&self, call: &mut Call<'_>) -> Result<Response<Body>, RegistryError> {
         let (first, headers) = (call.url.clone(), call.headers.clone());
         let mut answer = self.once(call);
-        for _ in 0..REDIRECTS_MAX {
+        for number in 0.. {
             let Ok(response) = &answer else { break };
             let leads_on = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !leads_on || !matches!(call.method, "GET" | "HEAD") {
                 break;
             }
             let Some(location) = header(response, "location") else { break };
+            if number == REDIRECTS_MAX {
+                let problem = format!("it leads on more than {REDIRECTS_MAX} times");
+                answer = Err(call.protocol(problem));
+                break;
+            }
             let next = resolve(&call.url, location);
-            if origin(&next) != origin(&call.url) {
+            if !is_same_origin(&next, &call.url) {
                 // Who stores blobs for a registry must not see who asks.
                 call.headers.retain(|(name, _)| *name != "Authorization");
             }
             call.url = next;
             answer = self.once(call);
         }
+        call.is_elsewhere = !is_same_origin(&call.url, &first);
         // Another try begins at the registry, with what belongs to it.
         call.url = first;
         call.headers = headers;
         answer
     }
+}
+
+/// Makes a request; its answer ends within a time, if there is one.
+fn run(
+    agent: &ureq::Agent,
+    request: Request<impl AsSendBody>,
+    timeout: Option<Duration>,
+) -> Result<Response<Body>, ureq::Error> {
+    let request = agent.configure_request(request).timeout_recv_body(timeout).build();
+    agent.run(request)
 }
 
 impl Call<'_> {
@@ -248,10 +312,39 @@ pub(crate) fn origin(url: &str) -> &str {
     &url[..end]
 }
 
+/// Whether two addresses have the same scheme, host and port, however they are written.
+pub(crate) fn is_same_origin(one: &str, other: &str) -> bool {
+    let plain = |url: &str| {
+        let text = origin(url).to_ascii_lowercase();
+        let port = if text.starts_with("https://") { ":443" } else { ":80" };
+        text.strip_suffix(port).map(ToOwned::to_owned).unwrap_or(text)
+    };
+    plain(one) == plain(other)
+}
+
+/// The host of an address, without its port, and the host with it.
+pub(crate) fn host_of(url: &str) -> (&str, &str) {
+    let authority = origin(url).split_once("://").map_or("", |(_, authority)| authority);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let end = match authority.find(']') {
+        Some(at) => at + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    (authority.get(..end).unwrap_or(authority), authority)
+}
+
+/// Whether a text begins with a scheme, as in `https://`.
+fn is_absolute(text: &str) -> bool {
+    let Some((scheme, _)) = text.split_once("://") else { return false };
+    !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
 /// Where a `Location` leads from an address.
 pub(crate) fn resolve(base: &str, location: &str) -> String {
-    if location.starts_with("https://") || location.starts_with("http://") {
-        return location.to_owned();
+    if is_absolute(location) {
+        // A scheme may be written in any case.
+        let (scheme, rest) = location.split_once("://").unwrap_or(("", location));
+        return format!("{}://{rest}", scheme.to_ascii_lowercase());
     }
     let origin = origin(base);
     if let Some(rest) = location.strip_prefix("//") {
@@ -270,20 +363,32 @@ fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
+/// Whether the other side could not prove who it is. What goes wrong while a connection is made is
+/// within an error of input and output.
+pub(crate) fn is_unproven(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
 fn is_broken(error: &RegistryError) -> bool {
     match error {
+        RegistryError::Transport { source, .. } if is_unproven(source) => false,
         RegistryError::Transport { source, .. } => !matches!(
             source.as_ref(),
-            ureq::Error::Tls(_)
-                | ureq::Error::Rustls(_)
-                | ureq::Error::BadUri(_)
+            ureq::Error::BadUri(_)
+                | ureq::Error::Http(_)
+                | ureq::Error::Protocol(_)
+                | ureq::Error::LargeResponseHeader(..)
                 | ureq::Error::HostNotFound
         ),
         _ => false,
     }
 }
 
-fn retry_after(response: &Response<Body>) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response<Body>) -> Option<Duration> {
     header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
@@ -318,10 +423,49 @@ mod tests {
             ("/v2/z", "https://a.example:5/v2/z"),
             ("//c.example/z", "https://c.example/z"),
             ("id?_state=s", "https://a.example:5/v2/x/blobs/uploads/id?_state=s"),
+            ("HTTPS://b.example/z", "https://b.example/z"),
+            ("file:///etc/passwd", "file:///etc/passwd"),
+            (
+                "id?next=https://b.example",
+                "https://a.example:5/v2/x/blobs/uploads/id?next=https://b.example",
+            ),
         ] {
             assert_eq!(resolve(base, location), expected);
         }
         assert_eq!(origin(base), "https://a.example:5");
-        assert_ne!(origin("http://a.example/x"), origin("https://a.example/x"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_from_a_connection_that_broke() {
+        let transport = |kind, text: &str| RegistryError::Transport {
+            what: "read".to_owned(),
+            url: "https://a.example/v2/".to_owned(),
+            source: Box::new(ureq::Error::Io(std::io::Error::new(kind, text.to_owned()))),
+        };
+        let untrusted = "invalid peer certificate: UnknownIssuer";
+        let untrusted = transport(std::io::ErrorKind::InvalidData, untrusted);
+        assert!(!is_broken(&untrusted));
+        assert!(untrusted.hint().unwrap().contains("`SSL_CERT_FILE`"));
+        let broken = transport(std::io::ErrorKind::UnexpectedEof, "peer disconnected");
+        assert!(is_broken(&broken));
+        assert!(broken.hint().unwrap().contains("the network"));
+    }
+
+    #[test]
+    fn an_origin_is_the_same_however_it_is_written() {
+        for same in ["https://A.example/x", "https://a.example:443/y?z", "https://a.example"] {
+            assert!(is_same_origin(same, "https://a.example/v2/"), "{same}");
+        }
+        for other in [
+            "http://a.example/v2/",
+            "https://a.example:80/v2/",
+            "https://a.example.b.example/",
+            "https://a.example@b.example/",
+            "https://a.example:443@b.example/",
+        ] {
+            assert!(!is_same_origin(other, "https://a.example/v2/"), "{other}");
+        }
+        assert_eq!(host_of("https://u:p@a.example:5/x"), ("a.example", "a.example:5"));
+        assert_eq!(host_of("http://[::1]:5/x"), ("[::1]", "[::1]:5"));
     }
 }

@@ -2,10 +2,13 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_oci::digest::{Digest, Hasher};
 use corten_oci::image::media_type;
 use corten_oci::reference::Reference;
+use ureq::Body;
+use ureq::http::Response;
 
 use crate::MANIFEST_BYTES_MAX;
 use crate::client::{Client, Host, Scope, escape, required};
@@ -17,6 +20,12 @@ const PART_BYTES: u64 = 16 << 20;
 
 /// How often a blob is sent from its beginning.
 const UPLOADS: u32 = 3;
+
+/// The wait before a blob is sent again; it doubles.
+const UPLOAD_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a blob that breaks off is read on.
+const RESUMES: u32 = 3;
 
 /// A repository of a registry.
 #[derive(Debug, Clone)]
@@ -66,13 +75,7 @@ impl Repository {
         }
         let kind = header(&response, "content-type").unwrap_or(media_type::MANIFEST);
         let media_type = kind.split(';').next().unwrap_or_default().trim().to_owned();
-        let mut bytes = Vec::new();
-        let read =
-            response.into_body().into_reader().take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes);
-        read.map_err(|error| call.protocol(format!("it broke off: {error}")))?;
-        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-            return Err(call.protocol("it is larger than a manifest may be"));
-        }
+        let bytes = self.client.http()?.read_again(&mut call, response, MANIFEST_BYTES_MAX)?;
         let found = Digest::of(&bytes);
         if let Ok(expected) = name.parse::<Digest>()
             && expected != found
@@ -94,9 +97,16 @@ impl Repository {
         call.headers.push(("Content-Type", media_type.to_owned()));
         call.payload = Payload::Bytes(bytes);
         let response = self.client.authorized(&self.host, &self.scope(true), &mut call)?;
-        match response.status().as_u16() {
-            200..=299 => Ok(Digest::of(bytes)),
-            _ => Err(call.refused(&self.host.endpoint.registry, response)),
+        if !(200..=299).contains(&response.status().as_u16()) {
+            return Err(call.refused(&self.host.endpoint.registry, response));
+        }
+        let expected = Digest::of(bytes);
+        let told = header(&response, "docker-content-digest").and_then(|text| text.parse().ok());
+        match told {
+            Some(found) if found != expected => {
+                Err(RegistryError::Digest { what, expected, found })
+            }
+            _ => Ok(expected),
         }
     }
 
@@ -112,20 +122,51 @@ impl Repository {
         }
     }
 
-    /// Opens a blob for reading. It ends with an error unless it has the size and the digest.
+    /// Opens a blob for reading. It ends with an error unless it has the size and the digest; where a
+    /// connection breaks off, it is read on from there.
     pub fn open_blob(
         &self,
         digest: &Digest,
         size: u64,
     ) -> Result<Box<dyn Read + Send>, RegistryError> {
+        let inner = self.blob_from(digest, 0)?;
+        Ok(Box::new(Verified {
+            repository: self.clone(),
+            inner,
+            hasher: Hasher::new(),
+            size,
+            left: size,
+            expected: *digest,
+            resumed: 0,
+        }))
+    }
+
+    /// Opens a blob at a place in it.
+    fn blob_from(
+        &self,
+        digest: &Digest,
+        start: u64,
+    ) -> Result<Box<dyn Read + Send>, RegistryError> {
         let what = format!("read a blob of `{}`", self.reference.name());
         let mut call = self.call(&what, "GET", &format!("blobs/{digest}"))?;
-        let response = self.client.authorized(&self.host, &self.scope(false), &mut call)?;
-        if response.status().as_u16() != 200 {
-            return Err(call.refused(&self.host.endpoint.registry, response));
+        call.is_content = true;
+        if start > 0 {
+            call.headers.push(("Range", format!("bytes={start}-")));
         }
-        let inner = Box::new(response.into_body().into_reader());
-        Ok(Box::new(Verified { inner, hasher: Hasher::new(), left: size, expected: *digest }))
+        let response = self.client.authorized(&self.host, &self.scope(false), &mut call)?;
+        let status = response.status().as_u16();
+        let mut skip = 0;
+        match status {
+            // Who knows no ranges sends everything again.
+            200 => skip = start,
+            206 if start > 0 && begins_at(&response, start) => {}
+            206 => return Err(call.protocol("it is another part than the one that was asked for")),
+            _ => return Err(call.refused(&self.host.endpoint.registry, response)),
+        }
+        let mut inner = response.into_body().into_reader();
+        let skipped = io::copy(&mut inner.by_ref().take(skip), &mut io::sink());
+        skipped.map_err(|error| call.protocol(format!("it broke off: {error}")))?;
+        Ok(Box::new(inner))
     }
 
     /// Sends a blob unless it is there, or lets the registry take it from another repository of its
@@ -141,13 +182,20 @@ impl Repository {
             return Ok(false);
         }
         let what = format!("write a blob to `{}`", self.reference.name());
-        let mut parts = false;
+        let (mut parts, mut wait) = (false, UPLOAD_WAIT);
         for number in 1.. {
             let sent = self.upload(&what, digest, size, from, open, parts);
             match &sent {
                 // A limit of what is between us and the registry.
                 Err(RegistryError::Status { status: 413, .. }) if !parts => parts = true,
-                Err(error) if number < UPLOADS && may_be_sent_again(error) => {}
+                Err(error) if number < UPLOADS && may_be_sent_again(error) => {
+                    // A registry that is busy is so for longer than it takes to ask again. A login that
+                    // was made meanwhile has nothing to wait for.
+                    if !matches!(error, RegistryError::Login { .. }) {
+                        std::thread::sleep(wait);
+                        wait *= 2;
+                    }
+                }
                 _ => return sent,
             }
         }
@@ -241,6 +289,8 @@ impl Repository {
             headers: Vec::new(),
             payload: Payload::Nothing,
             insecure: self.host.endpoint.insecure,
+            is_content: false,
+            is_elsewhere: false,
         })
     }
 }
@@ -255,29 +305,60 @@ fn may_be_sent_again(error: &RegistryError) -> bool {
     }
 }
 
+/// Whether an answer is the part of a blob from a place on.
+fn begins_at(response: &Response<Body>, start: u64) -> bool {
+    let range = header(response, "content-range").and_then(|text| text.strip_prefix("bytes "));
+    let first = range.and_then(|range| range.split('-').next()).map(str::parse::<u64>);
+    matches!(first, Some(Ok(found)) if found == start)
+}
+
 /// Hashes what it reads, and fails at the end if that is not what it should be.
 struct Verified {
+    repository: Repository,
     inner: Box<dyn Read + Send>,
     hasher: Hasher,
+    size: u64,
     left: u64,
     expected: Digest,
+    /// How often it was opened again.
+    resumed: u32,
+}
+
+impl Verified {
+    /// Reads on where a connection has broken off.
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let broken = match self.inner.read(buffer) {
+                Ok(0) if self.left > 0 && !buffer.is_empty() => {
+                    io::Error::from(io::ErrorKind::UnexpectedEof)
+                }
+                Ok(count) => return Ok(count),
+                Err(error) => error,
+            };
+            if self.resumed == RESUMES {
+                return Err(broken);
+            }
+            self.resumed += 1;
+            let start = self.size - self.left;
+            // What went wrong first says more than what went wrong then.
+            let Ok(inner) = self.repository.blob_from(&self.expected, start) else {
+                return Err(broken);
+            };
+            self.inner = inner;
+        }
+    }
 }
 
 impl Read for Verified {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
+        let count = self.read_on(buffer)?;
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let Some(left) = self.left.checked_sub(count as u64) else {
             return Err(wrong("the registry sent more than the blob has"));
         };
         self.left = left;
-        if count == 0 && !buffer.is_empty() {
-            if self.left > 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-            }
-            if self.hasher.finish() != self.expected {
-                return Err(wrong("the registry sent content with another digest"));
-            }
+        if count == 0 && !buffer.is_empty() && self.hasher.finish() != self.expected {
+            return Err(wrong("the registry sent content with another digest"));
         }
         self.hasher.update(buffer.get(..count).unwrap_or_default());
         Ok(count)

@@ -1,5 +1,7 @@
 //! The client with a registry that misbehaves as it is told.
 
+mod hostile;
+
 use std::io::{self, Read};
 use std::path::Path;
 

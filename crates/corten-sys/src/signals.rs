@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Signals that are blocked in this thread and read from a descriptor instead.
 ///
@@ -155,6 +156,50 @@ pub fn wait_any() -> io::Result<i32> {
     // SAFETY: the set was initialised just above; the number is written to a local.
     let code = unsafe { libc::sigwait(set.as_ptr(), &raw mut signal) };
     if code == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// What is said when a signal ends the process, by its number.
+static LAST_WORDS: [OnceLock<Box<[u8]>>; 16] = [const { OnceLock::new() }; 16];
+
+/// Says a text on standard error when a signal ends this process, which ends by it all the same: who
+/// waits for it sees the signal. One that the caller lets us ignore stays ignored. The first text for
+/// a signal counts; numbers from 16 on have none.
+pub fn say_at_end(signal: i32, text: &[u8]) -> io::Result<()> {
+    let words = usize::try_from(signal).ok().and_then(|number| LAST_WORDS.get(number));
+    let words = words.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut before = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only writes the old one, as a whole, to the local.
+    let code = unsafe { libc::sigaction(signal, std::ptr::null(), before.as_mut_ptr()) };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded and so has written it.
+    let before = unsafe { before.assume_init() };
+    if before.sa_sigaction == libc::SIG_IGN || words.set(text.into()).is_err() {
+        return Ok(());
+    }
+    let handler: extern "C" fn(i32) = say_and_end;
+    let action = libc::sigaction {
+        sa_sigaction: handler as libc::sighandler_t,
+        // Once: within the handler the signal has its default again, which ends the process.
+        sa_flags: libc::SA_RESETHAND,
+        ..before
+    };
+    // SAFETY: the action is an initialised local that is only read; its handler does nothing but what
+    // a signal handler may do: it loads an atomic and calls `write` and `raise`.
+    let code = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn say_and_end(signal: i32) {
+    let words = usize::try_from(signal).ok().and_then(|number| LAST_WORDS.get(number)?.get());
+    if let Some(words) = words {
+        // SAFETY: the bytes are never changed or freed, and `write` reads as many as there are. What
+        // cannot be said is not said: the process ends.
+        unsafe { libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len()) };
+    }
+    // SAFETY: the signal has its default action by now, and it waits until this handler returns.
+    unsafe { libc::raise(signal) };
 }
 
 #[cfg(test)]

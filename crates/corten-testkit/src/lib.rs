@@ -11,6 +11,7 @@
 //! temp        TempDir: removed on drop, with odd modes and left mounts
 //! registry    FakeRegistry: a registry on this machine that misbehaves as it is told
 //! mutations   inputs that are nearly right
+//! wire        Wire: a server that answers with any bytes at all
 //! fault       FaultFs: fails the n-th change, for sweeps over every write
 //! ```
 #![forbid(unsafe_code)]
@@ -25,12 +26,14 @@ pub mod privilege;
 pub mod registry;
 pub mod rootfs;
 pub mod temp;
+pub mod wire;
 
 pub use context::{Invocation, Output, TestContext};
 pub use mutations::mutations;
 pub use privilege::Need;
 pub use registry::FakeRegistry;
 pub use temp::TempDir;
+pub use wire::Wire;
 
 /// Answers the program that runs the tests.
 pub(crate) fn answer(text: &str) -> std::io::Result<()> {

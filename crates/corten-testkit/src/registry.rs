@@ -29,6 +29,17 @@ pub struct Behaviour {
     pub request_bytes_max: Option<usize>,
     /// Blobs are given out with another last byte.
     pub corrupt: bool,
+    /// From this request on, counted from 0, something goes wrong.
+    pub fault: Option<(usize, Fault)>,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// All requests are refused.
+    Refuse,
+    /// The connection is cut once, before an answer.
+    CutOnce,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +49,8 @@ struct State {
     manifests: BTreeMap<String, (String, Vec<u8>)>,
     uploads: BTreeMap<String, Vec<u8>>,
     log: Vec<String>,
+    /// How many requests there were since it was told how to behave.
+    requests: usize,
 }
 
 /// A registry that listens on this machine until the test ends.
@@ -48,12 +61,15 @@ pub struct FakeRegistry {
     state: Arc<Mutex<State>>,
 }
 
-struct Asked {
-    method: String,
-    path: String,
-    query: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// By their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 struct Answer {
@@ -113,7 +129,23 @@ impl FakeRegistry {
 
     /// Changes how it behaves.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.state().behaviour = behaviour;
+        let mut state = self.state();
+        state.behaviour = behaviour;
+        state.requests = 0;
+    }
+
+    /// How many requests there were since it was told how to behave.
+    pub fn requests(&self) -> usize {
+        self.state().requests
+    }
+
+    /// What goes wrong with the next request.
+    fn fault(&self) -> Option<Fault> {
+        let mut state = self.state();
+        let number = state.requests;
+        state.requests += 1;
+        let (at, fault) = state.behaviour.fault?;
+        (number == at || number > at && fault == Fault::Refuse).then_some(fault)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -124,7 +156,11 @@ impl FakeRegistry {
         let Ok(mut out) = stream.try_clone() else { return };
         let mut reader = BufReader::new(stream);
         while let Some(asked) = read(&mut reader) {
-            let answer = self.answer(&asked);
+            let answer = match self.fault() {
+                Some(Fault::CutOnce) => return,
+                Some(Fault::Refuse) => Answer::new(400),
+                None => self.answer(&asked),
+            };
             let mut text = format!("HTTP/1.1 {} x\r\n", answer.status);
             for (name, value) in &answer.headers {
                 text.push_str(&format!("{name}: {value}\r\n"));
@@ -241,7 +277,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     values.next().map(|value| value.replace("%3A", ":"))
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();

@@ -244,7 +244,15 @@ impl Exporter<'_> {
     ) -> Result<Option<Mount>, CacheError> {
         let directory = self.export.mounts_directory;
         match pack(mount, directory, self.export.store, self.sink, known)? {
-            Packed::Done(mount) => return Ok(Some(mount)),
+            Packed::Done(packed) => {
+                let Some(bytes) = packed.excess_bytes() else { return Ok(Some(packed)) };
+                let (mib, id) = (bytes >> 20, &mount.id);
+                self.export.reporter.report(Event::Warning(format!(
+                    "the cache mount `{id}` is left out: with {mib} MiB that are nearly empty or more \
+                     than 64 GiB, no build would take it"
+                )));
+                return Ok(None);
+            }
             Packed::Absent => {}
             Packed::Busy => self.export.reporter.report(Event::Warning(format!(
                 "another build uses the cache mount `{}`: what was exported of it before stays",

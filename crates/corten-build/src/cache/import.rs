@@ -187,6 +187,11 @@ impl Imports {
         reporter: &dyn Reporter,
     ) -> bool {
         let Some((source, mount)) = self.mount(name, reporter) else { return false };
+        if let Some(bytes) = mount.excess_bytes() {
+            let (place, id) = (source.name(), mount.id.clone());
+            told(reporter, &CacheError::Expansion { place, id, bytes });
+            return false;
+        }
         let mut reader = PieceReader::new(source, &mount.pieces);
         let filled = store.unpack_directory(&mut reader);
         if filled.is_err()

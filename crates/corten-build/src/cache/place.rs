@@ -25,6 +25,8 @@ pub enum CacheError {
     Damaged { place: String, what: String },
     #[error("`{}` is no place for a cache: it holds `{found}` and no `oci-layout`", path.display())]
     Occupied { path: PathBuf, found: String },
+    #[error("the cache mount `{id}` of the cache at `{place}` would become {} MiB", bytes >> 20)]
+    Expansion { place: String, id: String, bytes: u64 },
     #[error("the cache is too large for one manifest")]
     TooLarge,
     #[error("failed to use the cache at `{place}`")]
@@ -76,6 +78,9 @@ impl CacheError {
             Self::Record { .. } | Self::Damaged { .. } => {
                 Some("export it again with `--cache-to`".to_owned())
             }
+            Self::Expansion { .. } => Some(
+                "that is more than its blobs can honestly hold: do not use this cache".to_owned(),
+            ),
             Self::Occupied { .. } => Some("name an empty directory, or one to be made".to_owned()),
             Self::TooLarge => Some(
                 "leave cache mounts out with `mounts=false`, or name those worth it: `mounts=ID`"

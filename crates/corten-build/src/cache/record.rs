@@ -27,6 +27,17 @@ pub(crate) const PIECE_BYTES_MAX: u64 = 8 << 20;
 /// With pieces of 2 MiB on average that is some 30 GiB.
 pub(crate) const PIECES_MAX: usize = 16_000;
 
+/// The largest cache mount, plain: twice what all pieces have together on average.
+pub(crate) const MOUNT_BYTES_MAX: u64 = 64 << 30;
+
+/// How many bytes a byte of a cache mount's blobs may become, each blob counted once: package
+/// managers keep what is compressed already, and sources become a tenth. Without it, one blob of
+/// some hundred bytes that is named again and again would fill a disk.
+pub(crate) const MOUNT_EXPANSION_MAX: u64 = 100;
+
+/// What a cache mount may have in any case: little enough to be no harm.
+pub(crate) const MOUNT_EXPANSION_FLOOR_BYTES: u64 = 1 << 30;
+
 /// The configuration of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +85,20 @@ pub(crate) struct Mount {
     /// Its id in the Dockerfile, for people.
     pub(crate) id: String,
     pub(crate) pieces: Vec<Piece>,
+}
+
+impl Mount {
+    /// The bytes that it becomes, if that is more than it may.
+    pub(crate) fn excess_bytes(&self) -> Option<u64> {
+        let blobs: BTreeMap<Digest, u64> =
+            self.pieces.iter().map(|piece| (piece.digest, piece.size)).collect();
+        let packed: u64 = blobs.values().sum();
+        let plain: u64 = self.pieces.iter().map(|piece| piece.plain_size).sum();
+        let limit = packed
+            .saturating_mul(MOUNT_EXPANSION_MAX)
+            .clamp(MOUNT_EXPANSION_FLOOR_BYTES, MOUNT_BYTES_MAX);
+        (plain > limit).then_some(plain)
+    }
 }
 
 /// A piece of a tar.

@@ -5,7 +5,9 @@ use corten_oci::image::{Descriptor, Manifest};
 use corten_store::CacheKey;
 use expect_test::{Expect, expect};
 
-use super::record::{Blob, Cache, Mount, Piece, RecordError, inline, parse_inline};
+use super::record::{
+    Blob, Cache, Mount, PIECE_BYTES_MAX, PIECES_MAX, Piece, RecordError, inline, parse_inline,
+};
 use super::spec::{CacheFrom, CacheSpecError, CacheTo};
 
 fn digest(text: &str) -> Digest {
@@ -193,4 +195,25 @@ fn exports_are_named_as_buildkit_names_them() {
           hint: Some("did you mean `dest`? It knows `dest`, `tag`, `mode`, `mounts`, `compression`, `compression-level`, `force-compression`, `oci-mediatypes`, `image-manifest`, `ignore-error`")
     "#]],
     );
+}
+
+#[test]
+fn a_cache_mount_does_not_become_more_than_its_blobs_can_hold() {
+    let piece = |number: u64, size: u64| Piece {
+        plain: Digest::of(b"plain"),
+        plain_size: PIECE_BYTES_MAX,
+        digest: Digest::of(&number.to_le_bytes()),
+        size,
+    };
+    let mount = |pieces: Vec<Piece>| Mount { name: String::new(), id: "pip".to_owned(), pieces };
+    // One blob of zeros, named again and again.
+    let again = |count: usize| mount(vec![piece(0, 300); count]).excess_bytes();
+    assert_eq!(again(128), None);
+    assert_eq!(again(129), Some(129 * PIECE_BYTES_MAX));
+    assert_eq!(again(PIECES_MAX), Some(PIECES_MAX as u64 * PIECE_BYTES_MAX));
+    // Blobs of honest sizes.
+    let honest = |count: u64| mount((0..count).map(|n| piece(n, 2 << 20)).collect());
+    assert_eq!(honest(1000).excess_bytes(), None);
+    assert_eq!(honest(8192).excess_bytes(), None);
+    assert_eq!(honest(8193).excess_bytes(), Some(8193 * PIECE_BYTES_MAX));
 }

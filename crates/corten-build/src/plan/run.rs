@@ -114,7 +114,8 @@ fn devices(dispatcher: &Dispatcher<'_, '_>, run: &Run) -> PlanResult<Vec<RunDevi
         if name.is_empty() {
             return error("the device has no name", given.span);
         }
-        let is_missing = !required && options.devices.find(&name).is_err();
+        let meant = options.allow.devices.meant(&name);
+        let is_missing = !required && options.devices.find(meant).is_err();
         if !is_missing && !options.allow.devices.allows(&name, &options.devices) {
             let entitlement = format!("device={name}");
             return refused(&format!("the device `{name}`"), &entitlement, given.span);

@@ -11,7 +11,9 @@ use corten_sys::file;
 use super::fetch::{archive_time, as_context};
 use super::unpack::{Content, REMOTE_BYTES_MAX, archive, take};
 use super::{Fetched, Fetching, Held, RemoteError, Remotes, Source, http, quoted};
+
 use crate::options::{Context, DOCKERFILE_BYTES_MAX, DockerfileText, IgnoreText};
+use crate::recording::{Recording, SourceMaterial};
 
 /// Where a main context comes from.
 #[expect(missing_debug_implementations, reason = "a reader has no text")]
@@ -31,6 +33,8 @@ pub enum MainContext<'a> {
 pub struct OpenedContext {
     name: String,
     content: Opened,
+    /// What it is, for the record; absent for a stream.
+    material: Option<SourceMaterial>,
 }
 
 #[derive(Debug)]
@@ -40,14 +44,17 @@ enum Opened {
 }
 
 impl OpenedContext {
-    /// Reads or fetches a context; what is a tar is unpacked.
+    /// Reads or fetches a context; what is a tar is unpacked. With a lock, what is fetched must be
+    /// what that has.
     pub fn open(
         from: MainContext<'_>,
         remotes: &Remotes,
         store: &Store,
         reporter: &dyn Reporter,
+        recording: &Recording,
     ) -> Result<Self, RemoteError> {
-        let fetching = Fetching { remotes, store, reporter, lock: None, is_offline: false };
+        let is_offline = matches!(recording, Recording::Offline(_));
+        let fetching = Fetching { remotes, store, reporter, lock: recording.lock(), is_offline };
         match from {
             MainContext::Stream { name, reader } => {
                 let staging = store.stage()?;
@@ -62,20 +69,29 @@ impl OpenedContext {
                     }),
                     Content::Other(file) => Opened::Dockerfile(text(&file, &name)?),
                 };
-                Ok(Self { name, content })
+                Ok(Self { name, content, material: None })
             }
             MainContext::Remote(source) => {
                 let name = quoted(source.address());
-                let content = match &source {
-                    Source::Git(_) => Opened::Files(as_context(&fetching, &source)?),
+                let (content, material) = match &source {
+                    Source::Git(_) => {
+                        let mut fetched = as_context(&fetching, &source)?;
+                        let material = fetched.material.take();
+                        (Opened::Files(fetched), material)
+                    }
                     Source::Http(source) => {
                         let fetched = http::fetch(&fetching, source)?;
-                        opened(&fetching, &fetched, &name)?
+                        (opened(&fetching, &fetched, &name)?, fetched.material)
                     }
                 };
-                Ok(Self { name, content })
+                Ok(Self { name, content, material: material.map(|material| *material) })
             }
         }
+    }
+
+    /// What was fetched, as a lock names it; `None` for a stream, which nothing can name.
+    pub fn material(&self) -> Option<&SourceMaterial> {
+        self.material.as_ref()
     }
 
     /// The files.

@@ -30,14 +30,15 @@ use crate::traits::Executor;
 const ZIP_EPOCH: i64 = 315_532_800;
 
 /// Variables that name a file with certificates, by who reads them: OpenSSL and Go, requests, pip,
-/// curl, Node.js, git.
-pub(super) const CERTIFICATE_VARIABLES: [&str; 6] = [
+/// curl, Node.js, git, cargo.
+pub(super) const CERTIFICATE_VARIABLES: [&str; 7] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
     "CURL_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
 ];
 
 const BASH: &str = "/bin/bash";
@@ -286,14 +287,14 @@ fn make_step(
 /// What the step needs for its devices. One that may be missing and is missing is said.
 fn devices(execution: &Execution<'_>, op: &RunOp) -> Result<Injection, StepError> {
     let registry = &execution.options.run.devices;
-    let warn = |text: &str| execution.tools.reporter.report(Event::Warning(text.to_owned()));
+    let warn = |text: &str| execution.warn_once(text);
     if op.devices.is_empty() {
         return Ok(Injection::default());
     }
     registry.problems.iter().for_each(|problem| warn(problem));
     let mut names = Vec::new();
     for device in &op.devices {
-        match registry.find(&device.name) {
+        match registry.find(execution.options.run.allow.devices.meant(&device.name)) {
             Ok(found) => names.extend(found),
             Err(error) if !device.required => warn(&format!("{error}: the step runs without it")),
             Err(problem) => return Err(StepError::Device { problem, span: device.span }),

@@ -16,7 +16,7 @@ use corten_sys::clock::Timestamp;
 use corten_sys::file;
 use corten_testkit::TempDir;
 
-use crate::cache::{self, CacheFrom, CacheTo, Export, Exported, Imports, Mode};
+use crate::cache::{self, CacheError, CacheFrom, CacheTo, Export, Exported, Imports, Mode};
 use crate::error::BuildError;
 use crate::options::{BuildOptions, Context, DockerfileText};
 use crate::run::{ExecError, OutOfMemory, RunOutcome, RunStep};
@@ -131,6 +131,19 @@ impl World {
         from: &[&str],
         to: &[&str],
     ) -> (Target, Vec<Exported>) {
+        let (target, exported) = self
+            .try_build_cached(options, from, to)
+            .unwrap_or_else(|error| panic!("{}", told(&error)));
+        (target, exported.unwrap())
+    }
+
+    /// The same, with what became of the build and of the exports.
+    pub(super) fn try_build_cached(
+        &self,
+        options: &BuildOptions,
+        from: &[&str],
+        to: &[&str],
+    ) -> Result<(Target, Result<Vec<Exported>, CacheError>), BuildError> {
         let from: Vec<_> = from.iter().map(|spec| CacheFrom::parse(spec).unwrap()).collect();
         let to: Vec<_> = to.iter().map(|spec| CacheTo::parse(spec).unwrap()).collect();
         let client = Client::new(ClientOptions::default());
@@ -142,9 +155,7 @@ impl World {
             imports: &imports,
             all_steps: to.iter().any(|to| to.mode == Mode::Max),
         };
-        let target = crate::build_targets(options, &Stored(&self.store), &tools)
-            .unwrap_or_else(|error| panic!("{}", told(&error)))
-            .remove(0);
+        let target = crate::build_targets(options, &Stored(&self.store), &tools)?.remove(0);
         let mounts_directory = self.store.cache_mounts_dir();
         let export = Export {
             steps: &target.steps,
@@ -155,8 +166,8 @@ impl World {
             client: &client,
             reporter: &self.reporter,
         };
-        let exported = to.iter().filter_map(|to| cache::export(to, &export).unwrap()).collect();
-        (target, exported)
+        let exported = to.iter().filter_map(|to| cache::export(to, &export).transpose()).collect();
+        Ok((target, exported))
     }
 
     /// The warnings since the last question.
@@ -211,7 +222,8 @@ pub(super) struct Stored<'a>(pub(super) &'a Store);
 
 impl Bases for Stored<'_> {
     fn base(&self, image: &Reference, _platform: &Platform) -> Result<Image, BaseError> {
-        let found = self.0.resolve(&image.to_string()).unwrap();
+        let found = self.0.resolve(&image.to_string());
+        let found = found.map_err(|error| BaseError::new(error.to_string(), None))?;
         found.ok_or_else(|| {
             BaseError::new(format!("no image `{}` in the store", image.familiar()), None)
         })

@@ -36,8 +36,9 @@ pub(crate) struct SharedArgs {
     /// `SSH_AUTH_SOCK`, or `ID=SOCKET`, or `ID=KEYFILE[,KEYFILE]`; may be given several times
     #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
     pub agents: Vec<String>,
-    /// Let RUN steps ask for more: `security.insecure`, `network.host`; may be given several times
-    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    /// Let RUN steps ask for more: `security.insecure`, `network.host`, `device`,
+    /// `device=NAME[,alias=OTHER]`; may be given several times
+    #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub allow: Vec<String>,
     /// Network of RUN steps: default, none or host
     #[arg(long, value_name = "MODE", default_value = "default")]

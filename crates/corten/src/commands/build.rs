@@ -32,8 +32,10 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 pub(super) fn build(context: &Context, arguments: &BuildArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
     steps::check_terminal(&context.ui, arguments.shell_on_error)?;
+    context.ui.tell_of_interruption("the build", arguments.shared.progress);
     // What was unpacked or fetched is there until the build has ended.
-    let opened = sources::open(context, &arguments.shared)?;
+    let locked = || lock::of_fetched_context(arguments);
+    let opened = sources::open(context, &arguments.shared, &locked)?;
     let mut options = settle_build(context, arguments, &opened)?;
     options.recording = lock::recording(arguments, &options)?;
     options.provenance = attest::provenance(context, arguments)?;
@@ -148,6 +150,8 @@ pub(super) fn settle(
         None => BuildContext::Directory(arguments.context.clone()),
     };
     let mut options = BuildOptions::new(files, dockerfile(arguments, opened.context.as_ref())?);
+    options.context_material =
+        opened.context.as_ref().and_then(|context| context.material()).cloned();
     options.remotes = opened.remotes.clone();
     options.agents = opened.agents.clone();
     let environment = &context.settings.environment;

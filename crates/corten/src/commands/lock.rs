@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use corten_build::recording::{LOCK_BYTES_MAX, Lock, Materials, Recording, Summary};
+use corten_build::recording::{
+    LOCK_BYTES_MAX, Lock, Materials, Recording, SourceMaterial, Summary,
+};
 use corten_build::{BuildOptions, Context as BuildContext, RuntimeExecutor};
 use corten_diag::SourceFile;
 use corten_sys::clock::{Clock, SystemClock};
+use corten_sys::error::IoError;
 use corten_sys::file;
 
 use super::{Context, build, sources};
@@ -22,13 +25,26 @@ const LOCK_FILE: &str = "corten.lock";
 /// Exit code when the lock would change.
 const CHANGED: u8 = 1;
 
+/// The lock was made and could not be put down.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the lock file `{}`", path.display())]
+struct WriteError {
+    path: PathBuf,
+    #[source]
+    source: IoError,
+}
+
 pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, CliError> {
     let started = SystemClock.monotonic();
     let shared = &arguments.shared;
-    let opened = sources::open(context, shared)?;
+    context.ui.tell_of_interruption("the lock", shared.progress);
+    let opened = sources::open(context, shared, &|| Ok(Recording::Off))?;
     let mut options = build::settle(context, shared, &opened)?;
     options.recording = Recording::Record;
     let path = place(shared, &options)?;
+    if shared.context.as_os_str() == "-" && !shared.quiet {
+        context.ui.note("the context on standard input has no address, and is not in the lock");
+    }
     let source = SourceFile::new(&options.dockerfile.name, &options.dockerfile.text);
     let progress = Progress::new(
         &context.ui,
@@ -66,7 +82,11 @@ pub(super) fn lock(context: &Context, arguments: &LockArgs) -> Result<ExitCode, 
         return Ok(ExitCode::from(CHANGED));
     }
     if !is_same {
-        file::write_atomic(&path, text.as_bytes(), 0o644)?;
+        let written = file::write_atomic(&path, text.as_bytes(), 0o644);
+        written.map_err(|source| {
+            let hint = "what was fetched is kept; `--lock-file FILE` names another place";
+            CliError::new(WriteError { path: path.clone(), source }).hint(hint.to_owned())
+        })?;
     }
     if !shared.quiet {
         let elapsed = SystemClock.monotonic().saturating_sub(started);
@@ -106,7 +126,14 @@ fn differences(context: &Context, before: &[u8], after: &Materials) {
         });
         let bases = materials.bases.iter();
         let bases = bases.map(|base| format!("base {} {}", base.reference, base.digest.short()));
-        bases.chain(named).collect()
+        let sources = materials.sources.iter().map(|source| match source {
+            SourceMaterial::Http { url, sha256 } => format!("source {url} {}", sha256.short()),
+            SourceMaterial::Git { url, reference, commit } => {
+                let reference = reference.as_ref().map(|name| format!(" {name}"));
+                format!("source {url}{} {commit}", reference.unwrap_or_default())
+            }
+        });
+        bases.chain(sources).chain(named).collect()
     };
     let (old, new) = (lines(&before), lines(after));
     for line in old.iter().filter(|line| !new.contains(line)) {
@@ -125,9 +152,20 @@ pub(super) fn recording(
     if !arguments.locked && !arguments.offline {
         return Ok(Recording::Off);
     }
-    let path = place(&arguments.shared, options)?;
+    read(arguments, &place(&arguments.shared, options)?)
+}
+
+/// The same before the Dockerfile is known, which comes with a context that is fetched.
+pub(super) fn of_fetched_context(arguments: &BuildArgs) -> Result<Recording, CliError> {
+    if !arguments.locked && !arguments.offline {
+        return Ok(Recording::Off);
+    }
+    read(arguments, arguments.shared.lock_file.as_deref().ok_or_else(unknown_place)?)
+}
+
+fn read(arguments: &BuildArgs, path: &Path) -> Result<Recording, CliError> {
     let name = path.display().to_string();
-    let bytes = match file::read_limited(&path, LOCK_BYTES_MAX) {
+    let bytes = match file::read_limited(path, LOCK_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() => {
             let message = format!("there is no lock file `{name}`");

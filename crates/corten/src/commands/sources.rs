@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corten_build::NamedContext;
+use corten_build::recording::Recording;
 use corten_build::remote::{
     MainContext, OpenedContext, RemoteError, Remotes, is_http, without_credentials,
 };
@@ -50,7 +51,12 @@ impl Opened {
 }
 
 /// Opens what must be read or fetched before the Dockerfile is known.
-pub(super) fn open(context: &Context, arguments: &SharedArgs) -> Result<Opened, CliError> {
+/// `recording` says what a context that is fetched is compared with; it is asked only then.
+pub(super) fn open(
+    context: &Context,
+    arguments: &SharedArgs,
+    recording: &dyn Fn() -> Result<Recording, CliError>,
+) -> Result<Opened, CliError> {
     let agents = ssh::agents(context, &arguments.agents)?;
     let mut remotes = fetch::remotes(&context.settings);
     let agent = ssh::for_git(context, &agents, &mut remotes)?;
@@ -58,7 +64,7 @@ pub(super) fn open(context: &Context, arguments: &SharedArgs) -> Result<Opened, 
         let (id, secret) = super::build::secret(context, text)?;
         remotes.secrets.insert(id, secret);
     }
-    let main = open_main(context, arguments, &remotes)?;
+    let main = open_main(context, arguments, &remotes, recording)?;
     let layouts = BTreeMap::new();
     let mut opened = Opened { context: main, layouts, store: None, remotes, agents, agent };
     let mut platforms = platforms(&arguments.platforms)?;
@@ -113,9 +119,11 @@ fn open_main(
     context: &Context,
     arguments: &SharedArgs,
     remotes: &Remotes,
+    recording: &dyn Fn() -> Result<Recording, CliError>,
 ) -> Result<Option<OpenedContext>, CliError> {
     let file = arguments.file.as_deref();
     let told_by = Talk { ui: &context.ui, quiet: arguments.quiet };
+    let off = Recording::Off;
     if arguments.context.as_os_str() == "-" {
         if file.is_some_and(|path| path.as_os_str() == "-") {
             let message = "standard input cannot be both the context and the Dockerfile";
@@ -126,13 +134,14 @@ fn open_main(
         let name = "the context on standard input".to_owned();
         let from = MainContext::Stream { name, reader: &mut reader };
         let store = context.store()?;
-        return told(OpenedContext::open(from, remotes, &store, &told_by)).map(Some);
+        return told(OpenedContext::open(from, remotes, &store, &told_by, &off)).map(Some);
     }
     let Some(text) = arguments.context.to_str() else { return Ok(None) };
     let Some(source) = fetch::source(text)? else { return Ok(None) };
+    let recording = recording()?;
     let store = context.store()?;
     let from = MainContext::Remote(source);
-    told(OpenedContext::open(from, remotes, &store, &told_by)).map(Some)
+    told(OpenedContext::open(from, remotes, &store, &told_by, &recording)).map(Some)
 }
 
 /// Gives an error its hint.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use corten_build::{Entitlements, RunOptions, RunStep};
+use corten_build::{DeviceGrant, Entitlements, RunOptions, RunStep};
 use corten_runtime::options;
 
 use crate::cli::StepArgs;
@@ -21,14 +21,14 @@ const ENTITLEMENTS: [&str; 3] = ["security.insecure", "network.host", "device"];
 /// Reads all `--allow`.
 pub(super) fn entitlements(texts: &[String]) -> Result<Entitlements, CliError> {
     let mut allowed = Entitlements::default();
-    for text in texts {
+    for text in texts.iter().flat_map(|text| separate(text)) {
         match text.as_str() {
             "security.insecure" => allowed.insecure = true,
             "network.host" => allowed.host_network = true,
             "device" => allowed.devices.all = true,
             other if other.strip_prefix("device=").is_some_and(|name| !name.is_empty()) => {
-                let name = other.trim_start_matches("device=");
-                allowed.devices.names.insert(name.to_owned());
+                let text = other.strip_prefix("device=").unwrap_or_default();
+                device(text, &mut allowed.devices)?;
             }
             other => {
                 let near = corten_diag::suggest::nearest(other, &ENTITLEMENTS);
@@ -41,6 +41,52 @@ pub(super) fn entitlements(texts: &[String]) -> Result<Entitlements, CliError> {
         }
     }
     Ok(allowed)
+}
+
+/// Several entitlements may stand in one text with commas between them, and so do the parts of one.
+fn separate(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let word = part.split('=').next().unwrap_or_default();
+        match found.last_mut() {
+            Some(last) if part.contains('=') && !ENTITLEMENTS.contains(&word) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => found.push(part.to_owned()),
+        }
+    }
+    found
+}
+
+/// Reads what stands behind `device=`: a name, and `alias=NAME` for what a Dockerfile calls it.
+fn device(text: &str, grant: &mut DeviceGrant) -> Result<(), CliError> {
+    let wrong = |problem: &str| {
+        let message = format!("`--allow device={text}`: {problem}");
+        CliError::new(message).hint("write `device=NAME` or `device=NAME,alias=OTHER`".to_owned())
+    };
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    let mut alias = None;
+    for part in parts {
+        alias = match part.split_once('=') {
+            Some(("alias", "")) => return Err(wrong("the alias is empty")),
+            Some(("alias", other)) => Some(other),
+            _ => return Err(wrong(&format!("`{part}` is not known"))),
+        };
+    }
+    match alias {
+        Some(alias) => {
+            let before = grant.aliases.insert(alias.to_owned(), name.to_owned());
+            if before.is_some_and(|before| before != name) {
+                return Err(wrong(&format!("`{alias}` stands for another device already")));
+            }
+        }
+        None => {
+            grant.names.insert(name.to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Reads what `docker build` can say of steps.
@@ -172,5 +218,45 @@ mod tests {
         assert!(!devices.all && of(&["device"]).unwrap().devices.all);
         assert_eq!(of(&["security"]), None);
         assert_eq!(of(&["device="]), None);
+        assert_eq!(
+            of(&["security.insecure,network.host"]),
+            of(&["security.insecure", "network.host"])
+        );
+    }
+
+    #[test]
+    fn a_device_can_be_granted_under_another_name() {
+        let of = |text: &str| entitlements(&[text.to_owned()]).map_err(|e| e.error.to_string());
+        let pairs = |text: &str| {
+            let devices = of(text).map(|allowed| (allowed.devices, allowed.host_network));
+            let shown = |(devices, network): (DeviceGrant, bool)| {
+                let aliases = devices.aliases.iter().map(|(a, b)| format!("{a}->{b}"));
+                let network = network.then(|| "network".to_owned());
+                devices
+                    .names
+                    .into_iter()
+                    .chain(aliases)
+                    .chain(network)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            devices.map_or_else(|error| error, shown)
+        };
+        for (text, expected) in [
+            ("device=a/b=c", "a/b=c"),
+            ("device=a/b=c,alias=gpu", "gpu->a/b=c"),
+            ("device=a/b=c,alias=gpu,network.host", "gpu->a/b=c network"),
+            ("network.host,device=a/b,alias=x/y=z,device=q", "q x/y=z->a/b network"),
+            ("device=a/b=c,device=d", "a/b=c d"),
+            ("device=a,alias=", "`--allow device=a,alias=`: the alias is empty"),
+            ("device=a,name=b", "`--allow device=a,name=b`: `name=b` is not known"),
+            (
+                "device=a,alias=x,device=b,alias=x",
+                "`--allow device=b,alias=x`: `x` stands for another device already",
+            ),
+            ("device=a,b", "`--allow b` is not known"),
+        ] {
+            assert_eq!(pairs(text), expected, "{text}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use printable::{printable, printable_line};
 pub(crate) use progress::Progress;
 pub(crate) use table::layout;
 
-use crate::cli::ColorChoice;
+use crate::cli::{ColorChoice, ProgressMode};
 use crate::settings::Environment;
 
 /// The terminal, as far as messages are concerned.
@@ -144,6 +144,29 @@ impl Ui {
         }
         for hint in hints {
             self.hint(hint);
+        }
+    }
+
+    /// Has an interruption told when it comes; the process ends by its signal all the same. `what` is
+    /// what is done: `the build`. Who reads JSON gets nothing else.
+    pub(crate) fn tell_of_interruption(&self, what: &str, progress: ProgressMode) {
+        if matches!(progress, ProgressMode::Json | ProgressMode::RawJson) {
+            return;
+        }
+        // A terminal shows `^C` where the cursor is.
+        let begin = if self.stderr_terminal { "\n" } else { "" };
+        let (error, hint) = (self.paint(Color::Red, "error"), self.paint(Color::Cyan, "hint"));
+        for (signal, how) in [
+            (rustix::process::Signal::INT, "was interrupted"),
+            (rustix::process::Signal::TERM, "was ended by `SIGTERM`"),
+            (rustix::process::Signal::HUP, "was ended by `SIGHUP`"),
+        ] {
+            let text = format!(
+                "{begin}{error}: {what} {how}\n{hint}: what was done is kept: the same command goes on \
+                 from there\n"
+            );
+            // Without it the process ends as well, only silently.
+            drop(corten_sys::signals::say_at_end(signal.as_raw(), text.as_bytes()));
         }
     }
 

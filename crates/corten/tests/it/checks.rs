@@ -594,3 +594,42 @@ fn a_call_that_is_not_known_is_refused() {
     "#]],
     );
 }
+
+#[test]
+fn every_platform_is_checked_and_what_holds_for_one_alone_says_so() {
+    let context = context!();
+    // The stage of one platform has a variable that the other has not.
+    let file = "FROM scratch AS amd64\nENV WHERE=/usr\nFROM scratch AS arm64\n\
+                FROM $TARGETARCH\nCOPY x $WHERE/x\nMAINTAINER me\n";
+    context.write("Dockerfile", file);
+    context.write("x", "");
+    let check = |platforms| ["build", "--check", "--platform", platforms, "."];
+    context.check(
+        &check("linux/amd64,linux/arm64"),
+        &expect![[r#"
+        exit: 1
+        --- stdout
+        warning[UndefinedVar]: the variable `$WHERE` is used and not defined
+         --> Dockerfile:5:1
+          |
+        5 | COPY x $WHERE/x
+          | ^^^^^^^^^^^^^^^
+          |
+          = note: for linux/arm64
+
+        warning[MaintainerDeprecated]: `MAINTAINER` is deprecated in favour of a label
+         --> Dockerfile:6:1
+          |
+        6 | MAINTAINER me
+          | ^^^^^^^^^^^^^
+        hint: write `LABEL org.opencontainers.image.authors="name"`
+
+        2 warnings found
+        --- stderr
+    "#]],
+    );
+    let output = context.run(&check("linux/arm64,linux/amd64")).code(1);
+    assert_eq!(output.stdout().matches("for linux/arm64").count(), 1, "{}", output.stdout());
+    let output = context.run(&check("linux/amd64")).code(1);
+    assert!(!output.stdout().contains("$WHERE"), "{}", output.stdout());
+}

@@ -2,6 +2,9 @@
 
 use expect_test::expect;
 
+use corten_testkit::{Need, require};
+
+use crate::sources::{Repositories, Server, ok};
 use crate::world::with_data;
 
 #[test]
@@ -154,4 +157,78 @@ fn a_damaged_lock_file_is_shown_with_its_place() {
         hint: use a newer corten, or make the file anew with `corten lock`
     "#]],
     );
+}
+
+#[test]
+fn a_context_that_is_fetched_is_in_the_lock() {
+    require!(Need::Program("git"));
+    let context = corten_testkit::context!();
+    let repositories = Repositories::new(&context);
+    let dockerfile = "FROM scratch\nCOPY . /\n";
+    let first = repositories.commit("app.git", &[("Dockerfile", dockerfile), ("v", "1")]);
+    let server = Server::new(&[("/Dockerfile", ok(b"FROM scratch\nLABEL a=1\n"))]);
+    for (address, recorded) in [
+        (repositories.url("app.git"), format!("commit = \"{first}\"")),
+        (server.url("/Dockerfile"), format!("url = \"{}\"", server.url("/Dockerfile"))),
+    ] {
+        let lock = ["--lock-file", "x.lock", &address];
+        let run = |arguments: &[&str]| context.run(&[arguments, &lock[..]].concat());
+        run(&["lock", "-q"]).success();
+        assert!(context.read("x.lock").contains(&recorded), "{}", context.read("x.lock"));
+        run(&["lock", "-q", "--check"]).success();
+        for build in [&["build", "-q", "--locked"][..], &["build", "-q", "--offline"]] {
+            run(build).success();
+        }
+    }
+    // Whatever the name stands for now, the lock has the commit, and it is in the store.
+    let address = repositories.url("app.git");
+    context.run(&["lock", "-q", "--lock-file", "git.lock", &address]).success();
+    let second = repositories.commit("app.git", &[("v", "2")]);
+    let build = ["build", "--locked", "--lock-file", "git.lock", "-o", "out", &address];
+    context.run(&build).success();
+    assert_eq!(context.read("out/v"), "1");
+    let refused = context.run(&[&["--root", "elsewhere"], &build[..]].concat()).code(2);
+    assert!(refused.stderr().contains("is not what `git.lock` has"), "{}", refused.stderr());
+    let check = ["lock", "--check", "--lock-file", "git.lock", &address];
+    let output = context.run(&check).code(1);
+    assert!(
+        output.stderr().contains(&format!("- source {address} {first}")),
+        "{}",
+        output.stderr()
+    );
+    assert!(
+        output.stderr().contains(&format!("+ source {address} {second}")),
+        "{}",
+        output.stderr()
+    );
+    let changed = String::from_utf8(ok(b"FROM scratch\nLABEL a=2\n")).unwrap();
+    server.put("/Dockerfile", changed.replace("ETag: \"1\"", "ETag: \"2\"").into_bytes());
+    let address = server.url("/Dockerfile");
+    let build = ["build", "--locked", "--lock-file", "x.lock", &address];
+    context.run(&build).success();
+    let refused = context.run(&[&["--root", "elsewhere"], &build[..]].concat()).code(2);
+    assert!(refused.stderr().contains("is not what `x.lock` has"), "{}", refused.stderr());
+    let refused = context.run(&["build", "--locked", "--lock-file", "git.lock", &address]).code(2);
+    assert!(refused.stderr().contains("is not in `git.lock`"), "{}", refused.stderr());
+    let refused = context.run(&["build", "--locked", &address]).code(2);
+    assert!(refused.stderr().contains("--lock-file"), "{}", refused.stderr());
+}
+
+#[test]
+fn a_context_on_standard_input_is_in_no_lock_and_that_is_said() {
+    let context = corten_testkit::context!();
+    let arguments = ["lock", "--lock-file", "x.lock", "-"];
+    let output = context.command(arguments).stdin("FROM scratch\nLABEL a=1\n").run().success();
+    let note = "the context on standard input has no address, and is not in the lock";
+    assert!(output.stderr().contains(note), "{}", output.stderr());
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_written_is_told_by_its_name() {
+    let context = with_data();
+    context.write("Dockerfile", "FROM data:v1\n");
+    let output = context.run(&["lock", "--lock-file", "nosuch/x.lock", "."]).code(2);
+    let error = "error: failed to write the lock file `nosuch/x.lock`\n";
+    assert!(output.stderr().contains(error), "{}", output.stderr());
+    assert!(output.stderr().contains("hint: what was fetched is kept"), "{}", output.stderr());
 }

@@ -229,7 +229,7 @@ fn hostile_tars_are_refused_and_leave_nothing() {
 }
 
 /// Answers requests of HTTP, one a connection.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
@@ -237,7 +237,7 @@ struct Server {
 
 impl Server {
     /// Each answer is everything from the status on.
-    fn new(answers: &[(&str, Vec<u8>)]) -> Self {
+    pub(crate) fn new(answers: &[(&str, Vec<u8>)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback works");
         let port = listener.local_addr().expect("loopback works").port();
         let answers: BTreeMap<String, Vec<u8>> =
@@ -255,11 +255,11 @@ impl Server {
     }
 
     /// Has another answer from now on.
-    fn put(&self, path: &str, answer: Vec<u8>) {
+    pub(crate) fn put(&self, path: &str, answer: Vec<u8>) {
         self.answers.lock().expect("loopback works").insert(path.to_owned(), answer);
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -304,7 +304,7 @@ fn has_tag(answer: &[u8]) -> bool {
     String::from_utf8_lossy(answer).contains("ETag: \"1\"")
 }
 
-fn ok(body: &[u8]) -> Vec<u8> {
+pub(crate) fn ok(body: &[u8]) -> Vec<u8> {
     let mut answer = format!(
         "200 OK\r\nContent-Length: {}\r\nETag: \"1\"\r\n\
          Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n",
@@ -485,13 +485,13 @@ fn an_image_of_a_layout_may_be_the_base_of_a_stage() {
 }
 
 /// Repositories below a directory, served by `git daemon` on loopback.
-struct Repositories {
+pub(crate) struct Repositories {
     directory: PathBuf,
     port: u16,
 }
 
 impl Repositories {
-    fn new(context: &TestContext) -> Self {
+    pub(crate) fn new(context: &TestContext) -> Self {
         let directory = context.work_dir().join("repositories");
         corten_sys::file::create_dir(&directory, 0o755).expect("loopback works");
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback works");
@@ -514,12 +514,12 @@ impl Repositories {
         Self { directory, port }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.port)
     }
 
     /// Commits files to a repository, and returns the commit.
-    fn commit(&self, name: &str, files: &[(&str, &str)]) -> String {
+    pub(crate) fn commit(&self, name: &str, files: &[(&str, &str)]) -> String {
         let directory = self.directory.join(name);
         if !directory.exists() {
             corten_sys::file::create_dir(&directory, 0o755).expect("git works here");

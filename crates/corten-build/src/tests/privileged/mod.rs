@@ -9,3 +9,4 @@ mod normal;
 mod registries;
 mod reproducible;
 mod runs;
+mod sweeps;

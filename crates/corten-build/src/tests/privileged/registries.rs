@@ -2,7 +2,8 @@
 
 use corten_registry::{Client, ClientOptions};
 use corten_testkit::registry::Behaviour;
-use corten_testkit::{FakeRegistry, Need, require};
+use corten_testkit::wire::reply;
+use corten_testkit::{FakeRegistry, Need, Wire, require};
 
 use crate::cache::inline_annotation;
 use crate::output::{self, ImageOutput, Output, Push, Request};
@@ -115,5 +116,31 @@ fn a_registry_that_is_not_there_or_lies_is_a_miss() {
         fresh.build_cached(&fresh.options("FROM base\nRUN write /a 1\n"), &[&name], &[]);
         assert_eq!(fresh.ran(), ["write /a 1"]);
         assert_eq!(fresh.warnings().len(), 1);
+    }
+}
+
+#[test]
+fn a_manifest_that_no_builder_wrote_is_a_miss() {
+    require!(Need::Root);
+    let deep = "[".repeat(1 << 20);
+    let many = "{},".repeat(100_000);
+    let layers = format!("{{\"schemaVersion\":2,\"layers\":[{many}{{}}]}}");
+    let index = "{\"schemaVersion\":2,\"manifests\":[]}".to_owned();
+    let number = "{\"schemaVersion\":2,\"config\":{\"size\":-1}}".to_owned();
+    let html = "<html>log in here</html>".to_owned();
+    for text in [deep, layers, number, html, index, String::new()] {
+        let kind = if text.contains("manifests") { "index" } else { "manifest" };
+        let kind = format!("Content-Type: application/vnd.oci.image.{kind}.v1+json\n");
+        let bytes = text.clone();
+        let registry = Wire::start(move |_, _| reply(200, &kind, bytes.as_bytes()));
+        let name = format!("{}/team/app:cache", registry.host);
+        let fresh = world();
+        fresh.build_cached(&fresh.options("FROM base\nRUN write /a 1\n"), &[&name], &[]);
+        assert_eq!(fresh.ran(), ["write /a 1"]);
+        let warnings = fresh.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].len() < 500, "{}", warnings[0].len());
+        // The manifest alone was asked for.
+        assert_eq!(registry.log().len(), 1);
     }
 }

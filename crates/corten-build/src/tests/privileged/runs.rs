@@ -114,6 +114,7 @@ fn certificates_reach_programs_without_reaching_the_image() {
         "CURL_CA_BUNDLE",
         "NODE_EXTRA_CA_CERTS",
         "GIT_SSL_CAINFO",
+        "CARGO_HTTP_CAINFO",
     ] {
         assert_eq!(variables[name], "/dev/corten/ca-certificates.crt");
     }

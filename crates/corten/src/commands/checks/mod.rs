@@ -10,6 +10,7 @@ use corten_diag::{Diagnostic, Event, Reporter, Silent, SourceFile, Span, render}
 use corten_dockerfile::ignore::Ignore;
 use corten_dockerfile::{Dockerfile, stages};
 use corten_lint::{Config, ConfigError, Model, Report, Request};
+use corten_oci::platform::Platform;
 use corten_store::Store;
 
 use super::Context;
@@ -97,7 +98,9 @@ pub(super) fn answer(
     let ignore = ignore(options)?;
     if call.method == Method::Outline {
         refuse_mistakes(context, options, &file)?;
-        let request = request(options, ignore.as_ref(), Scope::Target);
+        // As in BuildKit, one platform stands for all: what differs is what arguments are worth.
+        let platform = platforms(options).remove(0);
+        let request = request(options, ignore.as_ref(), Scope::Target, platform);
         let model = Model::new(&options.dockerfile.text, &file, &request, &known);
         // An argument that is not given yet is no reason to keep quiet about it.
         if !model.has_target()
@@ -110,10 +113,8 @@ pub(super) fn answer(
         return Ok(ExitCode::SUCCESS);
     }
     let scope = if options.target.is_none() { Scope::Everything } else { Scope::Target };
-    let request = request(options, ignore.as_ref(), scope);
-    let model = Model::new(&options.dockerfile.text, &file, &request, &known);
-    let report = corten_lint::check(&model).map_err(|error| unreadable(&error))?;
-    let error = mistake(options, &file, &known, model.stopped);
+    let (report, stopped) = checked(options, &file, ignore.as_ref(), scope, &known)?;
+    let error = mistake(options, &file, &known, stopped);
     let mistakes = error.as_ref().map(mistakes_of).unwrap_or_default();
     context.ui.data(&document::check(&source(options), &report.warnings, &mistakes, call.json));
     let is_clean = report.warnings.is_empty() && error.is_none();
@@ -196,9 +197,35 @@ fn report(
     let resolver = Resolver::new(store, &context.settings, &Silent);
     let known = Known::new(Some(&resolver));
     let ignore = ignore(options)?;
-    let request = request(options, ignore.as_ref(), Scope::Target);
-    let model = Model::new(&options.dockerfile.text, &file, &request, &known);
-    corten_lint::check(&model).map(Some).map_err(|error| unreadable(&error))
+    checked(options, &file, ignore.as_ref(), Scope::Target, &known).map(|(report, _)| Some(report))
+}
+
+/// Checks a file for each platform; also says whether something stopped the checks.
+fn checked(
+    options: &BuildOptions,
+    file: &Dockerfile,
+    ignore: Option<&Ignore>,
+    scope: Scope,
+    known: &Known<'_>,
+) -> Result<(Report, bool), CliError> {
+    let (mut reports, mut stopped) = (Vec::new(), false);
+    for platform in platforms(options) {
+        let name = platform.to_string();
+        let request = request(options, ignore, scope, platform);
+        let model = Model::new(&options.dockerfile.text, file, &request, known);
+        stopped |= model.stopped;
+        reports.push((name, corten_lint::check(&model).map_err(|error| unreadable(&error))?));
+    }
+    let report = corten_lint::join(reports).expect("there is at least one platform");
+    Ok((report, stopped))
+}
+
+/// What is built for: this machine's platform where nothing is said.
+fn platforms(options: &BuildOptions) -> Vec<Platform> {
+    match options.platforms.as_slice() {
+        [] => vec![Platform::host()],
+        some => some.to_vec(),
+    }
 }
 
 /// How much of a file is looked at.
@@ -208,10 +235,13 @@ enum Scope {
     Everything,
 }
 
-fn request<'a>(options: &BuildOptions, ignore: Option<&'a Ignore>, scope: Scope) -> Request<'a> {
-    let host = corten_oci::platform::Platform::host();
-    // What differs between platforms are values of arguments; the first one stands for all.
-    let platform = options.platforms.first().cloned().unwrap_or_else(|| host.clone());
+fn request<'a>(
+    options: &BuildOptions,
+    ignore: Option<&'a Ignore>,
+    scope: Scope,
+    platform: Platform,
+) -> Request<'a> {
+    let host = Platform::host();
     Request {
         build_args: options.build_args.clone(),
         target: options.target.clone(),

@@ -54,6 +54,16 @@ fn check(context: &TestContext) {
     let missing =
         "no CDI device `none.dev/x` is described on this machine: the step runs without it";
     assert!(output.stderr().contains(missing), "{}", output.stderr());
+    let aliased = format!(
+        "FROM base\nRUN --device=thing,required {USE} && echo aliased\nRUN --device=thing,required echo again\n"
+    );
+    context.write("alias.Dockerfile", aliased);
+    context.write("cdi/broken.yaml", "kind: [\n");
+    let by_alias = ["-f", "alias.Dockerfile", "--allow", "device=test.dev/thing=one,alias=thing"];
+    let output = context.run(&[&build[..], &by_alias].concat()).success();
+    assert!(output.stderr().contains("aliased"), "{}", output.stderr());
+    // What is wrong with the descriptions is the same for every step.
+    assert_eq!(output.stderr().matches("cdi/broken.yaml").count(), 1, "{}", output.stderr());
     // What the device is made of is no part of the key, and not needed for what is cached.
     context.write("cdi/test.yaml", "kind: [\n");
     let output = context.run(&allow).success();

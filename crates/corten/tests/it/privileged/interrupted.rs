@@ -85,3 +85,35 @@ fn a_full_disk_is_said_and_survived() {
     fits.success();
     fsck.success();
 }
+
+#[test]
+fn an_interruption_is_told_and_is_what_ends_the_process() {
+    require!(Need::Root, Need::Overlay);
+    let context = with_base();
+    context.write("Dockerfile", "FROM base\nRUN echo begun; sleep 20\n");
+    for (command, what) in [("build", "the build"), ("lock", "the lock")] {
+        for (name, number, how) in [
+            ("INT", 2, "was interrupted"),
+            ("TERM", 15, "was ended by `SIGTERM`"),
+            ("HUP", 1, "was ended by `SIGHUP`"),
+        ] {
+            let arguments = [command, "--no-cache", "--network=none", "."];
+            let running = context.command(arguments).start();
+            std::thread::sleep(Duration::from_millis(700));
+            running.signal(name);
+            let output = running.wait();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(number));
+            let text = format!(
+                "error: {what} {how}\nhint: what was done is kept: the same command goes on from there\n"
+            );
+            assert!(output.stderr().ends_with(&text), "{}", output.stderr());
+            assert!(!context.work_dir().join("corten.lock").exists());
+        }
+    }
+    // A reader of JSON gets nothing else.
+    let running = context.command(["build", "--no-cache", "--progress=json", "."]).start();
+    std::thread::sleep(Duration::from_millis(700));
+    running.signal("INT");
+    let output = running.wait();
+    assert!(!output.stderr().contains("interrupted"), "{}", output.stderr());
+}

@@ -98,6 +98,17 @@ fn a_user_with_one_id_builds_and_runs() {
 }
 
 #[test]
+fn a_step_that_needs_more_than_one_id_says_how_to_have_them() {
+    require!(Need::Root, Need::UserNamespaces, Need::RootlessOverlay);
+    let context = with_root_files().as_user(54_321, 54_321);
+    context.run(&["build", "-q", "--network=none", "-t", "base", "base"]).success();
+    context.write("Dockerfile", "FROM base\nRUN touch /x && chown 33 /x\n");
+    let output = context.run(&["build", "--network=none", "."]).code(2);
+    let hint = "hint: only one user id is there, and the step needs others";
+    assert!(output.stderr().contains(hint), "{}", output.stderr());
+}
+
+#[test]
 fn the_same_image_has_the_same_id_for_every_user() {
     require!(Need::Root, Need::UserNamespaces, Need::RootlessOverlay, Need::Program("newuidmap"));
     let ours = with_root_files().run(&["build", "-q", "base"]).success().stdout().to_owned();
