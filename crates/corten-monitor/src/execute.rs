@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use corten_runtime::user::{self, User};
 use corten_runtime::{
-    Capability, ContainerSpec, Given, HostFacts, Io, Outcome, Output, Plan, Running, Seccomp,
-    Stdin, plan_another, run_another,
+    Capability, ContainerSpec, Given, Io, Outcome, Output, Plan, Running, Seccomp, Stdin,
+    plan_another, run_another,
 };
 use corten_sys::beneath::{Resolve, Root};
 use corten_sys::{file, namespace, socket};
@@ -87,11 +87,10 @@ fn execute(
 
 /// Decides how a further program is run.
 pub(crate) fn plan(target: &Target, request: &Execute) -> Result<Plan, Failed> {
-    let (container, spec) = &*target.plan;
-    let spec = describe(spec, request, target.pid)?;
-    let facts = HostFacts::gather().map_err(Failed::of)?;
+    let container = &target.planned;
+    let spec = describe(&container.spec, request, target.pid)?;
     let namespaces = namespace::different(target.pid).map_err(Failed::of)?;
-    let plan = plan_another(container, &spec, &facts, namespaces);
+    let plan = plan_another(&container.plan, &spec, &container.facts, namespaces);
     plan.map_err(|error| Failed::of_plan(&error))
 }
 

@@ -8,9 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::Stream;
-use corten_runtime::{
-    ContainerSpec, HostFacts, HostFiles, Io, Outcome, Output, Plan, PlanError, Rootfs, RunError,
-};
+use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, PlanError, Rootfs, RunError};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::{process, signals, userns};
@@ -21,7 +19,7 @@ use crate::error::MonitorError;
 use crate::health;
 use crate::log;
 use crate::restart::Backoff;
-use crate::serve::{Shared, heed_signals, serve};
+use crate::serve::{Planned, Shared, heed_signals, serve};
 use crate::start::Report;
 
 /// The first argument that makes the program call [`main`]: `corten __monitor STORE ID`, with a pipe
@@ -133,8 +131,9 @@ impl Watch<'_> {
     }
 
     fn run_once(&mut self, writer: &mut log::Writer) -> Result<Outcome, Failed> {
-        let (plan, spec) = self.plan()?;
-        self.shared.planned(&plan, &spec);
+        let planned = Arc::new(self.plan()?);
+        self.shared.planned(&planned);
+        let plan = &planned.plan;
         let lost = Mutex::new(None);
         let mut take = |stream: Stream, bytes: &[u8]| {
             let written = writer.write(stream, bytes, SystemClock.now());
@@ -160,7 +159,7 @@ impl Watch<'_> {
             listener: None,
             started: Some(&started),
         };
-        let outcome = corten_runtime::run(&plan, io);
+        let outcome = corten_runtime::run(plan, io);
         let outcome = outcome.map_err(|error| Failed::of_run(&error))?;
         keep_first(&lost, writer.finish(SystemClock.now()).err());
         if let Some(error) = lost.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -171,7 +170,7 @@ impl Watch<'_> {
         Ok(outcome)
     }
 
-    fn plan(&self) -> Result<(Plan, ContainerSpec), Failed> {
+    fn plan(&self) -> Result<Planned, Failed> {
         let mut spec = self.definition.spec.clone();
         let lowers = self.image.layers.iter().rev().map(|layer| layer.path.clone()).collect();
         let readonly = spec.rootfs.readonly;
@@ -180,7 +179,7 @@ impl Watch<'_> {
         spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
         let facts = HostFacts::gather().map_err(Failed::of)?;
         let plan = corten_runtime::plan(&spec, &facts).map_err(|error| Failed::of_plan(&error))?;
-        Ok((plan, spec))
+        Ok(Planned { plan, spec, facts })
     }
 
     fn note(&mut self, ended: Ended, failed: Option<&Failed>) -> Result<(), MonitorError> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use corten_runtime::{ContainerSpec, Plan, Running};
+use corten_runtime::{ContainerSpec, HostFacts, Plan, Running};
 use corten_sys::process::PidFd;
 
 use crate::control::{self, Ended, Reply, Request};
@@ -40,7 +40,7 @@ struct State {
     /// Connections that have not got their reply.
     asking: usize,
     /// What runs, and how.
-    plan: Option<Arc<(Plan, ContainerSpec)>>,
+    planned: Option<Arc<Planned>>,
 }
 
 /// Why something cannot be done just now.
@@ -51,7 +51,15 @@ pub(crate) const NOTHING_RUNS: &str = "no program of the container runs now";
 pub(crate) struct Target {
     pub pid: u32,
     pub process: PidFd,
-    pub plan: Arc<(Plan, ContainerSpec)>,
+    pub planned: Arc<Planned>,
+}
+
+/// What a container was decided by.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub plan: Plan,
+    pub spec: ContainerSpec,
+    pub facts: HostFacts,
 }
 
 impl Shared {
@@ -65,17 +73,18 @@ impl Shared {
     }
 
     /// What the next program is run by.
-    pub(crate) fn planned(&self, plan: &Plan, spec: &ContainerSpec) {
-        let planned = Arc::new((plan.clone(), spec.clone()));
-        self.change(|state| state.plan = Some(planned));
+    pub(crate) fn planned(&self, planned: &Arc<Planned>) {
+        self.change(|state| state.planned = Some(planned.clone()));
     }
 
     /// The program that runs and what it is run by.
     pub(crate) fn running(&self) -> std::io::Result<Option<Target>> {
         let state = self.lock();
-        let (Some(running), Some(plan)) = (&state.running, &state.plan) else { return Ok(None) };
+        let (Some(running), Some(planned)) = (&state.running, &state.planned) else {
+            return Ok(None);
+        };
         let process = running.process.try_clone()?;
-        Ok(Some(Target { pid: running.pid, process, plan: plan.clone() }))
+        Ok(Some(Target { pid: running.pid, process, planned: planned.clone() }))
     }
 
     /// The program has begun; if the container was stopped meanwhile, it ends at once.

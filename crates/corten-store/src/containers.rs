@@ -384,12 +384,15 @@ fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
         let folder = folder.join(&name);
         let Some(record) = read_record(&folder)? else { continue };
         let running = runs(&folder)?;
-        if !running && record.remove_at_end && !inner.is_read_only() {
+        let state = read_state(&folder);
+        // One that was only created waits for its start.
+        let was_run = state.pid.is_some() || state.started.is_some();
+        if !running && record.remove_at_end && was_run && !inner.is_read_only() {
             remove(inner, &folder)?;
             remove_anonymous(inner, &record)?;
             continue;
         }
-        found.push(Container { record, state: read_state(&folder), running });
+        found.push(Container { record, state, running });
     }
     Ok(found)
 }
@@ -594,19 +597,18 @@ mod tests {
     fn a_container_that_was_to_go_away_goes_when_its_process_is_gone() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running = store
-            .create_container(
-                record("ab", "one", image.id, true),
-                ContainerState::default(),
-                b"{}",
-                &image,
-            )
-            .unwrap();
+        let waiting = record("cd", "two", image.id, true);
+        drop(store.create_container(waiting, ContainerState::default(), b"{}", &image).unwrap());
+        let state = ContainerState { pid: Some(1), ..ContainerState::default() };
+        let record = record("ab", "one", image.id, true);
+        let running = store.create_container(record, state, b"{}", &image).unwrap();
         assert!(matches!(
             store.remove_container("ab", false),
             Err(StoreError::ContainerRuns { .. })
         ));
         drop(running);
-        assert_eq!(store.containers().unwrap(), []);
+        let left = store.containers().unwrap();
+        let names: Vec<&str> = left.iter().map(|found| found.record.name.as_str()).collect();
+        assert_eq!(names, ["two"], "one that was never run stays");
     }
 }

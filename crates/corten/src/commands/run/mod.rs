@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<ExitCode, Cl
 /// `corten create`: everything but the start.
 pub(super) fn create(context: &Context, flags: &ContainerArgs) -> Result<ExitCode, CliError> {
     let made = prepare(context, flags).and_then(|prepared| {
-        let container = prepared.record(context, flags, None)?;
+        let container = prepared.record(context, flags, Runs::Later)?;
         context.ui.line(&container.record().id);
         Ok(ExitCode::SUCCESS)
     });
@@ -60,10 +60,10 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.detach {
-        let container = prepared.record(context, flags, None)?;
+        let container = prepared.record(context, flags, Runs::InBackground)?;
         return super::life::begin(context, container, flags.quiet);
     }
-    let container = prepared.record(context, flags, Some(std::process::id()))?;
+    let container = prepared.record(context, flags, Runs::Here)?;
     let mut spec = prepared.spec;
     spec.rootfs = describe::rootfs(&prepared.image, Some(&container), flags.read_only);
     describe::warn_of_root(context, flags, &prepared.store, &prepared.image, &spec)?;
@@ -71,6 +71,16 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     notices(context, flags, &plan.notices);
     let outcome = corten_runtime::run(&plan, Io::inherit());
     finish(context, flags, container, outcome)
+}
+
+/// Who runs a container that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// This process.
+    Here,
+    InBackground,
+    /// Nobody yet.
+    Later,
 }
 
 /// A container that could be made now.
@@ -100,12 +110,12 @@ fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliErro
 }
 
 impl Prepared {
-    /// Writes the container down and takes it; `pid` is who will run it, if that is known.
+    /// Writes the container down and takes it.
     fn record(
         &self,
         context: &Context,
         flags: &ContainerArgs,
-        pid: Option<u32>,
+        runs: Runs,
     ) -> Result<RunningContainer, CliError> {
         let definition = describe::definition(flags, &self.image, &self.spec)?.encode()?;
         let mut record = describe::record(&self.id, flags, &self.image, &self.spec);
@@ -115,8 +125,12 @@ impl Prepared {
                 if volume.anonymous { &mut record.anonymous_volumes } else { &mut record.volumes };
             names.push(volume.name.clone());
         }
-        let started = pid.map(|_| record.created);
-        let state = ContainerState { pid, started, ..ContainerState::default() };
+        let state = ContainerState {
+            // Until a monitor takes over, it is this process.
+            pid: (runs != Runs::Later).then(std::process::id),
+            started: (runs == Runs::Here).then_some(record.created),
+            ..ContainerState::default()
+        };
         let container = self.store.create_container(record, state, &definition, &self.image)?;
         if let Some(path) = &flags.cidfile {
             corten_sys::file::write_atomic(path, self.id.as_bytes(), 0o644)?;

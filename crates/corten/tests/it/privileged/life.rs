@@ -217,6 +217,39 @@ fn a_container_that_goes_away_leaves_nothing() {
 }
 
 #[test]
+fn one_that_goes_away_may_wait_for_its_start() {
+    require!(NEEDS[0], NEEDS[1]);
+    let all = Containers::new();
+    all.ok(&["create", "--rm", "--network=none", "--name=one", "base", "sleep", "0.2"]);
+    assert_eq!(all.field("one", "State"), "created");
+    all.ok(&["start", "one"]);
+    all.until("its end", |all| all.field("one", "State").is_empty());
+}
+
+/// Kills the command that starts a container at many moments.
+#[test]
+fn a_killed_start_leaves_a_container_that_runs_or_none() {
+    require!(NEEDS[0], NEEDS[1]);
+    let all = Containers::new();
+    for point in 0..16_u32 {
+        let name = format!("c{point}");
+        let run = ["run", "-d", "--rm", "--network=none", "--name", &name, "base", "sleep", "60"];
+        let starting = all.0.command(run).start();
+        std::thread::sleep(Duration::from_millis(3) * point);
+        starting.signal("KILL");
+        drop(starting.wait());
+        all.until("a settled state", |all| {
+            matches!(all.field(&name, "State").as_str(), "" | "running")
+        });
+        drop(all.0.run(&["rm", "--force", &name]));
+    }
+    let left = |name: &str| corten_sys::file::list_dir(&all.0.root_dir().join(name)).unwrap();
+    assert_eq!(left("containers"), ["lock"]);
+    let fsck = all.0.run(&["system", "fsck"]);
+    assert_eq!(fsck.status.code(), Some(0), "{}", fsck.snapshot());
+}
+
+#[test]
 fn waiting_tells_the_code_of_the_next_end() {
     require!(NEEDS[0], NEEDS[1]);
     let all = Containers::new();
