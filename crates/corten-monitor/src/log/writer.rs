@@ -14,13 +14,17 @@ use crate::definition::LogOptions;
 
 /// Writes entries, and puts full files aside.
 ///
-/// An entry goes to the kernel as soon as its line is complete, so that a killed monitor loses none.
+/// What is complete of what was written goes to the kernel at once, so that a killed monitor loses
+/// none of it.
 #[derive(Debug)]
 pub struct Writer {
     folder: PathBuf,
     options: LogOptions,
     file: File,
+    /// Of the file, with what is waiting.
     size_bytes: u64,
+    /// Entries that go to the file together.
+    waiting: Vec<u8>,
     /// The beginning of a line of standard output and of standard error.
     begun: [Vec<u8>; 2],
 }
@@ -31,7 +35,8 @@ impl Writer {
         file::create_dirs(folder, 0o700)?;
         let (file, size_bytes) = open(folder)?;
         let folder = folder.to_owned();
-        Ok(Self { folder, options, file, size_bytes, begun: [Vec::new(), Vec::new()] })
+        let (waiting, begun) = (Vec::new(), [Vec::new(), Vec::new()]);
+        Ok(Self { folder, options, file, size_bytes, waiting, begun })
     }
 
     /// Takes what the container has written just now.
@@ -50,7 +55,7 @@ impl Writer {
             }
         }
         self.begun[index(stream)] = begun;
-        Ok(())
+        self.flush()
     }
 
     /// Takes the ends of lines that will not be completed.
@@ -61,7 +66,12 @@ impl Writer {
                 self.put(stream, &begun, now)?;
             }
         }
-        Ok(())
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), IoError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        file::write_all(&self.file, &super::file(&self.folder, 0), &waiting)
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<(), IoError> {
@@ -77,13 +87,14 @@ impl Writer {
         {
             self.rotate()?;
         }
-        file::write_all(&self.file, &super::file(&self.folder, 0), &line)?;
         self.size_bytes += line.len() as u64;
+        self.waiting.append(&mut line);
         Ok(())
     }
 
     /// Makes every file one older, the oldest goes.
     fn rotate(&mut self) -> Result<(), IoError> {
+        self.flush()?;
         let oldest = self.options.max_files.max(1) - 1;
         if oldest == 0 {
             file::remove_file(&super::file(&self.folder, 0))?;
