@@ -2,6 +2,7 @@
 
 use std::io;
 
+use corten_runtime::{PlanError, RunError};
 use corten_store::StoreError;
 use corten_sys::error::IoError;
 
@@ -49,4 +50,41 @@ impl MonitorError {
     pub fn exit_code(&self) -> Option<u8> {
         if let Self::NotStarted { code, .. } = self { Some(*code) } else { None }
     }
+}
+
+/// Why a container could not be started.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub message: String,
+    pub hint: Option<String>,
+    pub code: u8,
+}
+
+/// Docker's code for "the container was not even started".
+pub(crate) const NOT_STARTED: u8 = 125;
+
+impl Failed {
+    pub(crate) fn of_plan(error: &PlanError) -> Self {
+        Self { hint: error.hint(), ..Self::of(error) }
+    }
+
+    pub(crate) fn of(error: impl std::error::Error) -> Self {
+        Self { message: chain(&error), hint: None, code: NOT_STARTED }
+    }
+
+    pub(crate) fn of_run(error: &RunError) -> Self {
+        Self { message: chain(error), hint: error.hint(), code: error.exit_code() }
+    }
+}
+
+/// An error with its reasons, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
 }

@@ -17,8 +17,8 @@ use corten_sys::beneath::{Resolve, Root};
 use corten_sys::{file, namespace, socket};
 
 use crate::control::{self, Ended, Execute, HANDED_OVER, RUNS, RUNS_NOT, Reply};
-use crate::monitor::Failed;
-use crate::serve::{NOTHING_RUNS, Shared, Target};
+use crate::error::Failed;
+use crate::shared::{NOTHING_RUNS, Shared, Target};
 
 /// Files of users and groups beyond this are not read.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;

@@ -18,10 +18,9 @@ use corten_sys::file;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Execute;
-use crate::error::MonitorError;
+use crate::error::{Failed, MonitorError};
 use crate::execute::plan;
-use crate::monitor::Failed;
-use crate::serve::{STACK_BYTES, Shared};
+use crate::shared::{STACK_BYTES, Shared};
 
 /// The file in a container's directory.
 const FILE: &str = "health.json";

@@ -29,12 +29,13 @@ pub mod log;
 mod monitor;
 mod restart;
 mod serve;
+mod shared;
 mod start;
 
 pub use control::{Control, Ended, Execute, Executed, connect};
 pub use definition::{Definition, LogOptions};
 pub use error::MonitorError;
 pub use health::{Check, Health, HealthReport, HealthStatus};
-pub use monitor::{MONITOR_ARGUMENT, main};
+pub use monitor::main;
 pub use restart::{ParseRestartError, Restart};
-pub use start::{Begun, start};
+pub use start::{Begun, MONITOR_ARGUMENT, start};

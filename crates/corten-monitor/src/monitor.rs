@@ -8,26 +8,23 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::Stream;
-use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, PlanError, Rootfs, RunError};
+use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, Rootfs};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::{process, signals, userns};
 
 use crate::control::{self, Ended};
 use crate::definition::Definition;
-use crate::error::MonitorError;
+use crate::error::{Failed, MonitorError};
 use crate::health;
 use crate::log;
 use crate::restart::Backoff;
-use crate::serve::{Planned, Shared, heed_signals, serve};
+use crate::serve::{heed_signals, serve};
+use crate::shared::{Planned, Shared};
 use crate::start::Report;
 
-/// The first argument that makes the program call [`main`]: `corten __monitor STORE ID`, with a pipe
-/// for its report as descriptor 3 and the container's lock as 4.
-pub const MONITOR_ARGUMENT: &str = "__monitor";
-
 /// Is the monitor of a container: the program calls it first thing when its first argument is
-/// [`MONITOR_ARGUMENT`].
+/// [`crate::MONITOR_ARGUMENT`].
 pub fn main() -> ExitCode {
     let inherited = process::take_inherited(2).map(TryInto::<[OwnedFd; 2]>::try_into);
     let Ok(Ok([report, lock])) = inherited else { return ExitCode::FAILURE };
@@ -201,41 +198,4 @@ fn keep_first<E>(place: &Mutex<Option<E>>, error: Option<E>) {
     if place.is_none() {
         *place = error;
     }
-}
-
-/// Why a container could not be started.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub message: String,
-    pub hint: Option<String>,
-    pub code: u8,
-}
-
-/// Docker's code for "the container was not even started".
-pub(crate) const NOT_STARTED: u8 = 125;
-
-impl Failed {
-    pub(crate) fn of_plan(error: &PlanError) -> Self {
-        Self { hint: error.hint(), ..Self::of(error) }
-    }
-
-    pub(crate) fn of(error: impl std::error::Error) -> Self {
-        Self { message: chain(&error), hint: None, code: NOT_STARTED }
-    }
-
-    pub(crate) fn of_run(error: &RunError) -> Self {
-        Self { message: chain(error), hint: error.hint(), code: error.exit_code() }
-    }
-}
-
-/// An error with its reasons, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -1,194 +1,15 @@
 //! The monitor's side of the socket, in threads beside the one that runs the container.
 
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use corten_runtime::{ContainerSpec, HostFacts, Plan, Running};
-use corten_sys::process::PidFd;
-
-use crate::control::{self, Ended, Reply, Request};
+use crate::control::{self, Reply, Request};
 use crate::definition::Definition;
 use crate::error::MonitorError;
 use crate::execute;
-
-/// The functions here need little, and there may be many monitors.
-pub(crate) const STACK_BYTES: usize = 128 * 1024;
-
-/// How long the monitor waits for its last replies to be sent.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What the threads of a monitor share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The program that runs now.
-    running: Option<Running>,
-    /// How often a program has begun.
-    begins: u64,
-    /// How often a program has ended.
-    ends: u64,
-    last: Option<Ended>,
-    /// Somebody wants the container to end for good.
-    is_stopped: bool,
-    /// Connections that have not got their reply.
-    asking: usize,
-    /// What runs, and how.
-    planned: Option<Arc<Planned>>,
-}
-
-/// Why something cannot be done just now.
-pub(crate) const NOTHING_RUNS: &str = "no program of the container runs now";
-
-/// A container that a further program may be started in.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub pid: u32,
-    pub process: PidFd,
-    pub planned: Arc<Planned>,
-}
-
-/// What a container was decided by.
-#[derive(Debug)]
-pub(crate) struct Planned {
-    pub plan: Plan,
-    pub spec: ContainerSpec,
-    pub facts: HostFacts,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
-    /// What the next program is run by.
-    pub(crate) fn planned(&self, planned: &Arc<Planned>) {
-        self.change(|state| state.planned = Some(planned.clone()));
-    }
-
-    /// The program that runs and what it is run by.
-    pub(crate) fn running(&self) -> std::io::Result<Option<Target>> {
-        let state = self.lock();
-        let (Some(running), Some(planned)) = (&state.running, &state.planned) else {
-            return Ok(None);
-        };
-        let process = running.process.try_clone()?;
-        Ok(Some(Target { pid: running.pid, process, planned: planned.clone() }))
-    }
-
-    /// The program has begun; if the container was stopped meanwhile, it ends at once.
-    pub(crate) fn began(&self, running: Running) -> std::io::Result<()> {
-        let mut state = self.lock();
-        if state.is_stopped {
-            running.process.kill()?;
-        }
-        state.running = Some(running);
-        state.begins += 1;
-        self.changed.notify_all();
-        Ok(())
-    }
-
-    pub(crate) fn ended(&self, ended: Ended) {
-        self.change(|state| {
-            state.running = None;
-            state.ends += 1;
-            state.last = Some(ended);
-        });
-    }
-
-    /// Waits for a program that begins after so many others, and returns how many there are with it.
-    pub(crate) fn await_program(&self, seen: u64) -> u64 {
-        let state = self.lock();
-        let is_awaited = |state: &mut State| state.begins <= seen || state.running.is_none();
-        let waited = self.changed.wait_while(state, is_awaited);
-        waited.unwrap_or_else(PoisonError::into_inner).begins
-    }
-
-    /// Waits while this program runs; false if it has ended.
-    pub(crate) fn rest(&self, program: u64, time: Duration) -> bool {
-        let runs = |state: &State| state.begins == program && state.running.is_some();
-        let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, time, |state| runs(state));
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        runs(&state)
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.lock().is_stopped
-    }
-
-    /// Waits before the next start; false if the container was stopped meanwhile.
-    pub(crate) fn pause(&self, time: Duration) -> bool {
-        let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, time, |state| !state.is_stopped);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !state.is_stopped
-    }
-
-    /// Waits until everybody who asked has the answer.
-    pub(crate) fn farewell(&self) {
-        let state = self.lock();
-        // Who does not take the answer has none; the end of the connection tells them.
-        drop(self.changed.wait_timeout_while(state, FAREWELL, |state| state.asking > 0));
-    }
-
-    /// Ends the container for good and waits until it has ended.
-    pub(crate) fn stop(&self, signal: i32, timeout: Duration) -> std::io::Result<()> {
-        let mut state = self.lock();
-        state.is_stopped = true;
-        self.changed.notify_all();
-        let ends = state.ends;
-        let Some(running) = &state.running else { return Ok(()) };
-        send(running, signal)?;
-        let waited = self.changed.wait_timeout_while(state, timeout, |state| state.ends == ends);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = state.running.as_ref().filter(|_| state.ends == ends) {
-            running.process.kill()?;
-        }
-        drop(self.changed.wait_while(state, |state| state.ends == ends));
-        Ok(())
-    }
-
-    fn wait(&self) -> Option<Ended> {
-        let state = self.lock();
-        let ends = state.ends;
-        let waited = self.changed.wait_while(state, |state| state.ends == ends && !state.is_over());
-        waited.unwrap_or_else(PoisonError::into_inner).last
-    }
-
-    fn signal(&self, signal: i32) -> std::io::Result<bool> {
-        match &self.lock().running {
-            Some(running) => send(running, signal).map(|()| true),
-            None => Ok(false),
-        }
-    }
-}
-
-impl State {
-    /// Nothing runs, and nothing will.
-    fn is_over(&self) -> bool {
-        self.is_stopped && self.running.is_none()
-    }
-}
-
-/// One that has just ended takes no signal.
-fn send(running: &Running, signal: i32) -> std::io::Result<()> {
-    match running.process.signal(signal) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        other => other,
-    }
-}
+use crate::shared::{NOTHING_RUNS, STACK_BYTES, Shared};
 
 /// Answers requests until the process ends.
 pub(crate) fn serve(
@@ -205,14 +26,14 @@ pub(crate) fn serve(
             // room: it sees the end of its connection.
             let Ok(stream) = stream else { continue };
             let answered = shared.clone();
-            shared.change(|state| state.asking += 1);
+            shared.asks();
             let answer = move || {
                 answer(&stream, &answered, (signal, timeout));
                 drop(stream);
-                answered.change(|state| state.asking -= 1);
+                answered.is_answered();
             };
             if thread::Builder::new().stack_size(STACK_BYTES).spawn(answer).is_err() {
-                shared.change(|state| state.asking -= 1);
+                shared.is_answered();
             }
         }
     };

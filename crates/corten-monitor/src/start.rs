@@ -10,8 +10,11 @@ use corten_store::RunningContainer;
 use corten_sys::command::{Command, pipe};
 use serde::{Deserialize, Serialize};
 
-use crate::error::MonitorError;
-use crate::monitor::{Failed, MONITOR_ARGUMENT, NOT_STARTED, chain};
+use crate::error::{Failed, MonitorError, NOT_STARTED, chain};
+
+/// The first argument that makes the program call [`crate::main`]: `corten __monitor STORE ID`, with a
+/// pipe for its report as descriptor 3 and the container's lock as 4.
+pub const MONITOR_ARGUMENT: &str = "__monitor";
 
 /// A report has a few sentences.
 const REPORT_BYTES_MAX: u64 = 1 << 20;
