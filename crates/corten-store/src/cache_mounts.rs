@@ -1,8 +1,10 @@
 //! The directories of `RUN --mount=type=cache`.
 //!
 //! Each is `caches/<name>` with `caches/<name>.lock` beside it. Whoever uses a directory holds the
-//! lock, shared or alone; a lock file is never removed, so that all its users mean the same one.
+//! lock, shared or alone; a lock file is never removed, so that all its users mean the same one. One
+//! that steps have as a part of their root is `caches/<name>.linked` meanwhile: see `linked`.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,13 +14,14 @@ use corten_sys::lock::FileLock;
 
 use crate::error::StoreError;
 use crate::gc::Bin;
+use crate::linked;
 use crate::seal;
 use crate::staging::{self, Staging};
 use crate::store::{Inner, Store};
 use crate::unpack::{Kind, unpack};
 
 /// The folder below the store.
-const FOLDER: &str = "caches";
+pub(crate) const FOLDER: &str = "caches";
 
 /// Deeper trees than this are no package manager's.
 const DEPTH_MAX: usize = 256;
@@ -46,7 +49,7 @@ impl Store {
             let mut found = CacheMounts::default();
             for path in directories(inner)? {
                 found.count += 1;
-                found.bytes += bytes_in(&path, 0)?;
+                found.bytes += bytes_of(&path)?;
             }
             Ok(found)
         })
@@ -63,8 +66,9 @@ impl Store {
                     removed.in_use += 1;
                     continue;
                 };
-                let bytes = bytes_in(&path, 0)?;
-                if bin.take(inner, &path)? {
+                let bytes = bytes_of(&path)?;
+                let linked = bin.take(inner, &linked::folder(&path))?;
+                if bin.take(inner, &path)? || linked {
                     removed.count += 1;
                     removed.bytes += bytes;
                 }
@@ -97,18 +101,28 @@ impl Store {
     }
 }
 
-/// Returns the directories whose names we gave.
+/// Returns the directories whose names we gave, by their ordinary paths.
 fn directories(inner: &Inner) -> Result<Vec<PathBuf>, StoreError> {
     let folder = inner.layout.root.join(FOLDER);
     let Some(names) = file::absent_is_none(file::list_dir(&folder))? else {
         return Ok(Vec::new());
     };
-    let is_ours = |name: &&std::ffi::OsString| {
-        let name = name.to_string_lossy();
-        let (hex, number) = name.split_once('-').unwrap_or((&name, "0"));
-        Digest::from_hex(hex).is_ok() && number.bytes().all(|byte| byte.is_ascii_digit())
+    let own = |name: &std::ffi::OsString| {
+        let name = name.to_str()?;
+        let name =
+            name.strip_suffix(linked::SUFFIX).and_then(|n| n.strip_suffix('.')).unwrap_or(name);
+        let (hex, number) = name.split_once('-').unwrap_or((name, "0"));
+        let is_ours =
+            Digest::from_hex(hex).is_ok() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_ours.then(|| folder.join(name))
     };
-    Ok(names.iter().filter(is_ours).map(|name| folder.join(name)).collect())
+    let paths: BTreeSet<PathBuf> = names.iter().filter_map(own).collect();
+    Ok(paths.into_iter().collect())
+}
+
+/// Sums up the bytes of a cache, whichever form it has.
+fn bytes_of(path: &Path) -> Result<u64, StoreError> {
+    Ok(bytes_in(path, 0)? + bytes_in(&linked::folder(path), 0)?)
 }
 
 /// Sums up the bytes of the files below a directory; what vanishes meanwhile counts nothing.

@@ -64,6 +64,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod aside;
 mod aux;
 
 mod blobs;
@@ -79,6 +80,7 @@ mod indexes;
 mod layer;
 mod layout;
 mod lease;
+mod linked;
 mod merged;
 mod recipe;
 mod refs;
@@ -107,6 +109,7 @@ pub use images::Image;
 pub use indexes::{ImageIndex, Member, NewMember};
 pub use layer::{Layer, LayerId, overlay_lowers};
 pub use lease::Lease;
+pub use linked::LinkedCache;
 pub use merged::{Merged, MergedEntry};
 pub use refs::{Found, TagTarget, Tagged};
 pub use seal::Seal;

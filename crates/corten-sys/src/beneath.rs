@@ -475,6 +475,12 @@ impl Dir {
             .map_err(|errno| self.error("change the mode of", Path::new(""), errno))
     }
 
+    /// Changes the owner of the directory itself.
+    pub fn set_owner_self(&self, uid: u32, gid: u32) -> Result<(), IoError> {
+        rustix::fs::fchown(&self.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(|errno| self.error("change the owner of", Path::new(""), errno))
+    }
+
     /// Sets both times; a link itself is changed, not its target.
     pub fn set_times(&self, name: &OsStr, modified: Timestamp) -> Result<(), IoError> {
         self.single("change the times of", name)?;

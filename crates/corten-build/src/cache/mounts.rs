@@ -71,11 +71,15 @@ pub(crate) fn pack(
 ) -> Result<Packed, CacheError> {
     let io = |source| CacheError::Io { place: root.display().to_string(), source };
     let directory = root.join(&mount.name);
-    if is_vacant(&directory).map_err(io)? {
+    if is_vacant(&directory).map_err(io)? && !is_linked(mount, root, store)? {
         return Ok(Packed::Absent);
     }
     let lock = FileLock::try_exclusive(&root.join(format!("{}.lock", mount.name))).map_err(io)?;
     let Some(_lock) = lock else { return Ok(Packed::Busy) };
+    if is_linked(mount, root, store)? {
+        let settled = store.settle_cache_mount(&mount.name);
+        settled.map_err(|error| CacheError::store(root.display().to_string(), error))?;
+    }
     let mut packing = Packing { sink, known, batch: Vec::new(), bytes: 0, pieces: Vec::new() };
     let mut failure = None;
     let mut splitter = Splitter::new(|piece| {
@@ -93,6 +97,13 @@ pub(crate) fn pack(
     packing.flush()?;
     let (name, id, pieces) = (mount.name.clone(), mount.id.clone(), packing.pieces);
     Ok(Packed::Done(Mount { name, id, pieces }))
+}
+
+/// Whether a cache lies where it can be a part of a root. The store has such, other directories not.
+fn is_linked(mount: &MountUse, root: &Path, store: &Store) -> Result<bool, CacheError> {
+    let carry = |error| CacheError::store(root.display().to_string(), error);
+    Ok(root == store.cache_mounts_dir()
+        && store.linked_cache_mount(&mount.name).map_err(carry)?.is_some())
 }
 
 /// Whether there is nothing that could be lost.

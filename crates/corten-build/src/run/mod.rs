@@ -3,6 +3,7 @@
 mod conda_meta;
 pub(crate) mod downloads;
 mod executor;
+mod links;
 mod mounts;
 pub(crate) mod normalise;
 pub(crate) mod scratch;

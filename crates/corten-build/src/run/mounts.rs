@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use corten_oci::digest::Digest;
 use corten_oci::tree::TreePath;
-use corten_store::Staging;
+use corten_store::{LinkedCache, Staging};
 use corten_sys::error::{IoError, at};
 use corten_sys::file;
 use corten_sys::lock::FileLock;
 
 use super::downloads::{self, Downloads, Tool};
+use super::links::{self, Linked};
 use super::scratch::Scratch;
 use super::{RunStep, SCRIPT_DIRECTORY, StepMount, StepMountKind};
 use crate::cache;
@@ -54,6 +55,9 @@ pub(crate) struct Prepared {
     pub(crate) certificates: Option<String>,
     pub(crate) apt_config: Option<String>,
     pub(crate) wget_config: Option<String>,
+    /// Lower directories above the layers of the image, the topmost first.
+    pub(crate) lowers: Vec<PathBuf>,
+    linked: Vec<Linked>,
     /// Directories in the store's temporary part.
     stagings: Vec<Staging>,
     scratches: Vec<Scratch>,
@@ -65,9 +69,14 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(execution: &Execution<'_>, op: &RunOp) -> Result<Prepared, StepError> {
     let mut prepared = Prepared::default();
     prepared.certificates(execution)?;
+    let targets = links::targets(execution, op)?;
     for (index, mount) in op.mounts.iter().enumerate() {
-        prepared.mount(execution, mount, index)?;
+        match targets.iter().find(|(of, _)| *of == index) {
+            Some((_, target)) => prepared.linkable(execution, mount, index, target)?,
+            None => prepared.mount(execution, mount, index)?,
+        }
     }
+    prepared.linked(execution)?;
     if let Some(script) = &op.script {
         let path =
             prepared.staged_file(execution, &script.name, script.content.as_bytes(), 0o755)?;
@@ -154,34 +163,149 @@ impl Prepared {
         let root = cache_root(execution);
         file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
         let name = Digest::of(id.as_bytes()).hex();
-        let mut is_new = false;
-        let directory = match sharing {
-            CacheSharing::Shared => {
-                let path = root.join(format!("{name}.lock"));
-                is_new = restore_alone(execution, &root, &name)?;
-                self.locks.push(FileLock::shared(&path).map_err(CopyError::from)?);
-                root.join(&name)
-            }
+        let (directory, is_new) = match sharing {
+            CacheSharing::Shared => self.shared_cache(execution, &root, &name)?,
             CacheSharing::Locked => {
                 let path = root.join(format!("{name}.lock"));
                 self.locks.push(FileLock::exclusive(&path).map_err(CopyError::from)?);
-                root.join(&name)
+                settle(execution, &name)?;
+                (root.join(&name), restore(execution, &root.join(&name))?)
             }
-            CacheSharing::Private => self.private_cache(&root, &name)?,
+            CacheSharing::Private => {
+                let directory = self.private_cache(&root, &name)?;
+                let is_new = restore(execution, &directory)?;
+                (directory, is_new)
+            }
         };
-        if *sharing != CacheSharing::Shared {
-            is_new = restore(execution, &directory)?;
-        }
-        if !file::exists(&directory).map_err(CopyError::from)? {
-            make_cache(execution, mount, index, &root, &directory, seed.is_some())?;
-            is_new = true;
-        }
-        if is_new {
-            file::set_mode(&directory, *mode).map_err(CopyError::from)?;
-            set_owner(&directory, *uid, *gid)?;
-        }
+        let place = CachePlace { execution, mount, index, root: &root };
+        place.complete(&directory, is_new)?;
         self.bind(&mount.target, directory, *readonly);
         Ok(())
+    }
+
+    /// A cache that others may use at the same time, and whether it was made from one of another
+    /// machine.
+    fn shared_cache(
+        &mut self,
+        execution: &Execution<'_>,
+        root: &Path,
+        name: &str,
+    ) -> Result<(PathBuf, bool), StepError> {
+        let path = root.join(format!("{name}.lock"));
+        let mut is_new = false;
+        loop {
+            if let Some(_alone) = FileLock::try_exclusive(&path).map_err(CopyError::from)? {
+                settle(execution, name)?;
+                is_new |= restore(execution, &root.join(name))?;
+            }
+            let lock = FileLock::shared(&path).map_err(CopyError::from)?;
+            if linked_cache(execution, name)?.is_none() {
+                self.locks.push(lock);
+                return Ok((root.join(name), is_new));
+            }
+            // Another step has it as a part of its root.
+            drop(lock);
+            if let Some(directory) = self.wait_for(&path, root, name)? {
+                let is_new = restore(execution, &directory)?;
+                return Ok((directory, is_new));
+            }
+        }
+    }
+
+    /// Waits until nobody uses a cache, unless others may wait for this step meanwhile: then it gets
+    /// another one.
+    fn wait_for(
+        &mut self,
+        lock: &Path,
+        root: &Path,
+        name: &str,
+    ) -> Result<Option<PathBuf>, StepError> {
+        if !self.locks.is_empty() {
+            return Ok(Some(self.private_cache(root, name)?));
+        }
+        drop(FileLock::exclusive(lock).map_err(CopyError::from)?);
+        Ok(None)
+    }
+
+    /// A cache that can be a part of the step's root; where it cannot right now, it is mounted.
+    fn linkable(
+        &mut self,
+        execution: &Execution<'_>,
+        mount: &RunMount,
+        index: usize,
+        target: &TreePath,
+    ) -> Result<(), StepError> {
+        let RunMountKind::Cache { id, sharing, .. } = &mount.kind else { return Ok(()) };
+        let root = cache_root(execution);
+        file::create_dirs(&root, 0o700).map_err(CopyError::from)?;
+        let name = Digest::of(id.as_bytes()).hex();
+        let path = root.join(format!("{name}.lock"));
+        let place = CachePlace { execution, mount, index, root: &root };
+        if *sharing == CacheSharing::Locked {
+            self.locks.push(FileLock::exclusive(&path).map_err(CopyError::from)?);
+            place.link(&name, target)?;
+            match linked_cache(execution, &name)? {
+                Some(cache) => self.linked.push(Linked { cache }),
+                None => self.bind(&mount.target, root.join(&name), false),
+            }
+            return Ok(());
+        }
+        loop {
+            if let Some(_alone) = FileLock::try_exclusive(&path).map_err(CopyError::from)? {
+                place.link(&name, target)?;
+            }
+            let lock = FileLock::shared(&path).map_err(CopyError::from)?;
+            match linked_cache(execution, &name)? {
+                Some(cache) if cache.target == *target && cache.floor >= execution.stage.epoch => {
+                    self.locks.push(lock);
+                    self.linked.push(Linked { cache });
+                    return Ok(());
+                }
+                Some(_) => {
+                    // It is at another place, or has older files than this step may see.
+                    drop(lock);
+                    if let Some(directory) = self.wait_for(&path, &root, &name)? {
+                        let is_new = restore(execution, &directory)?;
+                        place.complete(&directory, is_new)?;
+                        self.bind(&mount.target, directory, false);
+                        return Ok(());
+                    }
+                }
+                None => {
+                    // Another step has it mounted, and may write to it.
+                    self.locks.push(lock);
+                    place.complete(&root.join(&name), false)?;
+                    self.bind(&mount.target, root.join(&name), false);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Puts the caches that are a part of the step's root above the layers of the image.
+    fn linked(&mut self, execution: &Execution<'_>) -> Result<(), StepError> {
+        if self.linked.is_empty() {
+            return Ok(());
+        }
+        let skeleton = links::skeleton(execution, &self.linked)?;
+        self.lowers.push(skeleton.tree().to_owned());
+        self.lowers.extend(self.linked.iter().map(|linked| linked.cache.lower.clone()));
+        self.stagings.push(skeleton);
+        Ok(())
+    }
+
+    /// Takes what the step changed in such caches out of what it wrote.
+    pub(crate) fn take_caches(
+        &self,
+        execution: &Execution<'_>,
+        staging: &Staging,
+    ) -> Result<(), StepError> {
+        self.linked.iter().try_for_each(|linked| links::take(execution, linked, staging))
+    }
+
+    /// Where such caches are in the step's root.
+    pub(crate) fn cache_targets(&self) -> Vec<PathBuf> {
+        self.linked.iter().map(links::target_path).collect()
     }
 
     /// The first instance of a cache that nobody uses.
@@ -398,17 +522,61 @@ fn restore(execution: &Execution<'_>, directory: &Path) -> Result<bool, StepErro
     Ok(imports.fill_mount(name, directory, store, *reporter))
 }
 
-/// The same for one that is shared: only while nobody uses it, since who has it mounted would go on
-/// with the directory that it was.
-fn restore_alone(execution: &Execution<'_>, root: &Path, name: &str) -> Result<bool, StepError> {
-    if execution.tools.imports.is_empty() {
-        return Ok(false);
+/// A cache that is about to be used.
+#[derive(Clone, Copy)]
+struct CachePlace<'a> {
+    execution: &'a Execution<'a>,
+    mount: &'a RunMount,
+    index: usize,
+    root: &'a Path,
+}
+
+impl CachePlace<'_> {
+    /// Makes it if it is not there, and gives a new one its owner and mode.
+    fn complete(self, directory: &Path, mut is_new: bool) -> Result<(), StepError> {
+        let RunMountKind::Cache { seed, mode, uid, gid, .. } = &self.mount.kind else {
+            return Ok(());
+        };
+        let Self { execution, mount, index, root } = self;
+        if !file::exists(directory).map_err(CopyError::from)? {
+            make_cache(execution, mount, index, root, directory, seed.is_some())?;
+            is_new = true;
+        }
+        if is_new {
+            file::set_mode(directory, *mode).map_err(CopyError::from)?;
+            set_owner(directory, *uid, *gid)?;
+        }
+        Ok(())
     }
-    let lock = root.join(format!("{name}.lock"));
-    match FileLock::try_exclusive(&lock).map_err(CopyError::from)? {
-        Some(_lock) => restore(execution, &root.join(name)),
-        None => Ok(false),
+
+    /// Makes it one that can be a part of a root, if the file system can do that. Its lock is held
+    /// alone.
+    fn link(self, name: &str, target: &TreePath) -> Result<(), StepError> {
+        let store = self.execution.tools.store;
+        if linked_cache(self.execution, name)?.is_none_or(|cache| cache.target != *target) {
+            store.settle_cache_mount(name)?;
+            let directory = self.root.join(name);
+            let is_new = restore(self.execution, &directory)?;
+            self.complete(&directory, is_new)?;
+        }
+        store.link_cache_mount(name, target, self.execution.stage.epoch)?;
+        Ok(())
     }
+}
+
+/// Makes a cache an ordinary directory, if it is the store's. Its lock is held alone.
+fn settle(execution: &Execution<'_>, name: &str) -> Result<(), StepError> {
+    if execution.options.run.cache_directory.is_none() {
+        execution.tools.store.settle_cache_mount(name)?;
+    }
+    Ok(())
+}
+
+fn linked_cache(execution: &Execution<'_>, name: &str) -> Result<Option<LinkedCache>, StepError> {
+    if execution.options.run.cache_directory.is_some() {
+        return Ok(None);
+    }
+    Ok(execution.tools.store.linked_cache_mount(name)?)
 }
 
 /// Makes a cache beside its place and moves it there, so that it is there whole or not at all.

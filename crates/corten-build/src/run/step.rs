@@ -96,6 +96,14 @@ fn attempt(
     let told = recorder.as_ref().map(|recorder| recorder.finish(execution.cancelled));
     *trouble = trouble_of(&step, &outcome, &tail, execution);
     let outcome = outcome?;
+    if outcome.code != 0 && !execution.options.run.shell_on_error {
+        // What it has fetched is of use to the next attempt.
+        if let Err(error) = prepared.take_caches(execution, &staging) {
+            execution.tools.reporter.report(Event::Warning(format!(
+                "what the step wrote to its caches is lost: {error}"
+            )));
+        }
+    }
     if let Some(told) = &told
         && told.refusals.iter().any(Refusal::is_fatal)
     {
@@ -119,8 +127,11 @@ fn attempt(
             kept,
         });
     }
+    prepared.take_caches(execution, &staging)?;
+    let caches = prepared.cache_targets();
     let targets = step.mounts.iter().map(|mount| mount.target.as_path());
-    let targets: Vec<&Path> = targets.chain(step.devices.targets()).collect();
+    let targets = targets.chain(step.devices.targets());
+    let targets: Vec<&Path> = targets.chain(caches.iter().map(PathBuf::as_path)).collect();
     tidy::tidy(staging.tree(), execution.below.files()?, &targets)?;
     drop(prepared);
     if op.normalise {
@@ -254,7 +265,8 @@ fn make_step(
             *source = absolute(source)?;
         }
     }
-    let lowers = corten_store::overlay_lowers(&execution.below.layers);
+    let layers = corten_store::overlay_lowers(&execution.below.layers);
+    let lowers = prepared.lowers.iter().chain(&layers);
     Ok(RunStep {
         id: format!("build-{}", corten_sys::random::name()),
         args: op.args.clone(),
@@ -268,7 +280,7 @@ fn make_step(
         hostname: op.hostname.clone(),
         mounts,
         devices: devices(execution, op)?,
-        lowers: lowers.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        lowers: lowers.map(|path| absolute(path)).collect::<Result<_, _>>()?,
         upper: absolute(staging.tree())?,
         work: absolute(staging.work())?,
         limits: StepLimits {

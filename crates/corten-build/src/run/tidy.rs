@@ -14,7 +14,7 @@ use corten_sys::error::IoError;
 use super::step::tree_path;
 use crate::copy::CopyError;
 use crate::diagnose::StepError;
-use crate::files::{Files, as_path};
+use crate::files::{Files, Found, as_path};
 
 /// The files that the runtime mounts into every container. The directories `proc`, `sys` and `dev` stay
 /// where an image had none: BuildKit leaves them too, and every container needs them.
@@ -63,20 +63,12 @@ fn remove_mount_point(root: &Root, below: &dyn Files, path: &TreePath) -> Result
     let mut parent = path.parent();
     while let Some(directory) = parent.filter(|directory| !directory.is_root()) {
         let Some(stat) = stat(root, &directory).map_err(CopyError::from)? else { break };
-        if stat.kind != FileKind::Directory
-            || !is_empty(root, &directory).map_err(CopyError::from)?
-        {
+        if stat.kind != FileKind::Directory {
             break;
         }
-        // A directory that the image has too says nothing new if only its time differs.
         let said = match below.find(&directory)? {
-            Some(found) => {
-                found.stat.kind != FileKind::Directory
-                    || (found.stat.mode, found.stat.uid, found.stat.gid)
-                        != (stat.mode, stat.uid, stat.gid)
-                    || is_marked(root, &directory).map_err(CopyError::from)?
-            }
-            None => false,
+            Some(found) => is_said(root, &directory, &stat, &found)?,
+            None => !is_empty(root, &directory).map_err(CopyError::from)?,
         };
         if said {
             break;
@@ -85,6 +77,21 @@ fn remove_mount_point(root: &Root, below: &dyn Files, path: &TreePath) -> Result
         parent = directory.parent();
     }
     Ok(())
+}
+
+/// Whether a directory of a layer says something new of one that the image has too: a time alone is
+/// nothing.
+pub(super) fn is_said(
+    root: &Root,
+    path: &TreePath,
+    stat: &Stat,
+    found: &Found,
+) -> Result<bool, StepError> {
+    let is_same = found.stat.kind == FileKind::Directory
+        && (found.stat.mode, found.stat.uid, found.stat.gid) == (stat.mode, stat.uid, stat.gid);
+    Ok(!is_same
+        || !is_empty(root, path).map_err(CopyError::from)?
+        || is_marked(root, path).map_err(CopyError::from)?)
 }
 
 pub(super) fn stat(root: &Root, path: &TreePath) -> Result<Option<Stat>, IoError> {

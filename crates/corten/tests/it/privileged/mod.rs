@@ -8,6 +8,7 @@ mod entitlements;
 mod exec;
 mod interrupted;
 mod life;
+mod links;
 mod locks;
 mod outputs;
 mod platforms;
