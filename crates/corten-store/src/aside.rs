@@ -14,15 +14,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-use corten_sys::beneath::{self, Dir, FileKind, Stat};
+use corten_sys::beneath::{self, Device, Dir, FileKind, Stat};
 use corten_sys::clock::Timestamp;
 use corten_sys::file;
 use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::linked::{
-    LinkedCache, PARALLEL_DIRECTORIES_MIN, aside_name, check_depth, fresh, is_whiteout, mark, stat,
-    unmark,
+    LinkedCache, PARALLEL_DIRECTORIES_MIN, aside_name, check_depth, fresh, is_whiteout,
+    mark_changes, stat, unmark,
 };
 use crate::staging::Staging;
 use crate::store::{Inner, Store};
@@ -69,10 +69,11 @@ fn put_aside(
             let folder = inner.temporary()?;
             inner.fs().create_dir(&folder, 0o700)?;
             let emptied = Dir::open(&folder)?;
-            let was = Dir::open(&cache.directory)?.stat_self()?;
+            let lower = Dir::open(&cache.directory)?;
+            let was = lower.stat_self()?;
             emptied.set_owner_self(was.uid, was.gid)?;
             emptied.set_mode_self(was.mode)?;
-            mark(inner, &emptied)?;
+            hide(inner, &emptied, &lower)?;
             let name = aside_name(cache, i64::MAX)?;
             Ok(inner.fs().rename(&folder, &cache.aside.join(name))?)
         }
@@ -82,14 +83,8 @@ fn put_aside(
             let several = outside.iter().filter(|(_, count)| **count > 1);
             let several: BTreeSet<Identity> = several.map(|(identity, _)| *identity).collect();
             let distilling = Distilling { inner, marks, outside: &outside, epoch };
-            let lower = if replaced { None } else { Some(Dir::open(&cache.directory)?) };
-            let mut found = distilling.directory(&changes, lower.as_ref(), 0)?;
-            if let Some(lower) = &lower {
-                found.changed |= metadata(&changes.stat_self()?) != metadata(&lower.stat_self()?);
-            } else {
-                mark(inner, &changes)?;
-                found.changed = true;
-            }
+            let lower = Dir::open(&cache.directory)?;
+            let found = distilling.known(&changes, &lower, replaced, 0)?;
             inner.fs().before("rename", parent.path())?;
             if found.changed {
                 let aside = Dir::open(&cache.aside)?;
@@ -195,10 +190,27 @@ struct Distilled {
 }
 
 impl Distilling<'_> {
+    /// A directory that the cache has; `replaced` says that the step sees nothing of that one.
+    fn known(
+        self,
+        directory: &Dir,
+        lower: &Dir,
+        replaced: bool,
+        depth: usize,
+    ) -> Result<Distilled, StoreError> {
+        let mut found = self.directory(directory, Some((lower, replaced)), depth)?;
+        if replaced {
+            unmark(self.inner, directory)?;
+            found.changed |= hide(self.inner, directory, lower)?;
+        }
+        found.changed |= metadata(&directory.stat_self()?) != metadata(&lower.stat_self()?);
+        Ok(found)
+    }
+
     fn directory(
         self,
         directory: &Dir,
-        lower: Option<&Dir>,
+        lower: Option<(&Dir, bool)>,
         depth: usize,
     ) -> Result<Distilled, StoreError> {
         check_depth(depth)?;
@@ -207,11 +219,11 @@ impl Distilling<'_> {
         for entry in directory.list()? {
             let found = directory.stat(&entry.name)?;
             if found.kind == FileKind::Directory {
-                below.push((entry.name, found));
+                below.push(entry.name);
                 continue;
             }
             let known = match lower {
-                Some(lower) => stat(lower, &entry.name)?,
+                Some((lower, _)) => stat(lower, &entry.name)?,
                 None => None,
             };
             let known = known.map(|stat| stat.kind);
@@ -228,8 +240,7 @@ impl Distilling<'_> {
                 all.changed = true;
             }
         }
-        let walk =
-            |(name, found): &(OsString, Stat)| self.below(directory, name, found, lower, depth + 1);
+        let walk = |name: &OsString| self.below(directory, name, lower, depth + 1);
         let walked: Vec<Distilled> = if below.len() < PARALLEL_DIRECTORIES_MIN {
             below.iter().map(walk).collect::<Result<_, _>>()?
         } else {
@@ -242,39 +253,34 @@ impl Distilling<'_> {
         Ok(all)
     }
 
-    /// The same for a directory in one; it goes if it has no change.
+    /// A directory in one; it goes if it has no change.
     fn below(
         self,
         parent: &Dir,
         name: &OsStr,
-        found: &Stat,
-        lower: Option<&Dir>,
+        lower: Option<(&Dir, bool)>,
         depth: usize,
     ) -> Result<Distilled, StoreError> {
         let directory = parent.open_dir(name)?;
-        let replaced = self.marks.is_opaque(&directory)?;
-        let known = match lower {
-            Some(lower) if !replaced => stat(lower, name)?,
-            _ => None,
-        };
-        let known = known.filter(|known| known.kind == FileKind::Directory);
-        let (Some(lower), Some(known)) = (lower, known) else {
-            let inside = self.directory(&directory, None, depth)?;
-            // The mark is what tells a new directory from changes of one.
-            if lower.is_some() && !replaced {
-                mark(self.inner, &directory)?;
-            } else if lower.is_none() && replaced {
-                unmark(self.inner, &directory)?;
+        let is_opaque = self.marks.is_opaque(&directory)?;
+        if let Some((lower, replaced)) = lower
+            && stat(lower, name)?.is_some_and(|known| known.kind == FileKind::Directory)
+        {
+            let lower = lower.open_dir(name)?;
+            let found = self.known(&directory, &lower, replaced || is_opaque, depth)?;
+            if found.changed {
+                mark_changes(self.inner, &directory)?;
+            } else {
+                self.inner.fs().before("remove", parent.path())?;
+                parent.remove_dir(name)?;
             }
-            return Ok(Distilled { changed: true, ..inside });
-        };
-        let mut inside = self.directory(&directory, Some(&lower.open_dir(name)?), depth)?;
-        inside.changed |= metadata(found) != metadata(&known);
-        if !inside.changed {
-            self.inner.fs().before("remove", parent.path())?;
-            parent.remove_dir(name)?;
+            return Ok(found);
         }
-        Ok(inside)
+        let found = self.directory(&directory, None, depth)?;
+        if is_opaque {
+            unmark(self.inner, &directory)?;
+        }
+        Ok(Distilled { changed: true, ..found })
     }
 
     /// Sees to it that a regular file is the cache's own; returns its time unless it goes.
@@ -303,6 +309,21 @@ impl Distilling<'_> {
         }
         Ok(Some(found.modified.seconds))
     }
+}
+
+/// Says of each name that a directory of a cache has and a step's does not that it is gone; true if
+/// there is any. No directory that was put aside hides another by a mark: so what steps make under the
+/// same name at the same time comes together, and merging may begin anew at any point.
+fn hide(inner: &Inner, directory: &Dir, lower: &Dir) -> Result<bool, StoreError> {
+    let mut is_any = false;
+    for entry in lower.list()? {
+        if stat(directory, &entry.name)?.is_none() {
+            inner.fs().before("create", directory.path())?;
+            directory.create_device(&entry.name, Device::Char(0, 0), 0)?;
+            is_any = true;
+        }
+    }
+    Ok(is_any)
 }
 
 /// Makes each name but the first of some files a file of its own.

@@ -242,7 +242,7 @@ fn floor_of(name: &OsStr) -> i64 {
 }
 
 /// Makes a directory hide what is below it; false where that cannot be said.
-pub(crate) fn mark(inner: &Inner, directory: &Dir) -> Result<bool, StoreError> {
+fn mark(inner: &Inner, directory: &Dir) -> Result<bool, StoreError> {
     inner.fs().before("set an attribute of", directory.path())?;
     let opaque = Marks::new(inner.in_user_namespace).opaque();
     match beneath::set_xattr(directory, directory.path(), &opaque, b"y") {
@@ -254,6 +254,13 @@ pub(crate) fn mark(inner: &Inner, directory: &Dir) -> Result<bool, StoreError> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Says of a directory that was put aside that it has changes of one, and is no new one.
+pub(crate) fn mark_changes(inner: &Inner, directory: &Dir) -> Result<(), StoreError> {
+    inner.fs().before("set an attribute of", directory.path())?;
+    let changes = Marks::new(inner.in_user_namespace).changes();
+    Ok(beneath::set_xattr(directory, directory.path(), &changes, b"y")?)
 }
 
 pub(crate) fn unmark(inner: &Inner, directory: &Dir) -> Result<(), StoreError> {
@@ -327,22 +334,14 @@ fn merge_all(inner: &Inner, cache: &LinkedCache) -> Result<(), StoreError> {
     for name in names {
         let path = cache.aside.join(&name);
         let from = Dir::open(&path)?;
-        if marks.is_opaque(&from)? {
-            for entry in to.list()? {
-                fs.before("remove", to.path())?;
-                to.remove_tree(&entry.name)?;
-            }
-            // Who goes on after this must not remove what is merged now.
-            unmark(inner, &from)?;
-        }
         merge(inner, marks, &from, &to, 0)?;
         fs.remove_tree(&path)?;
     }
     Ok(())
 }
 
-/// Moves what is in one directory into another, by the rules of overlayfs. Whatever of it was done
-/// before is not there to be done again.
+/// Moves what is in one directory into another. Whatever of it was done before is not there to be done
+/// again.
 fn merge(
     inner: &Inner,
     marks: Marks,
@@ -360,16 +359,17 @@ fn merge(
             fs.before("remove", to.path())?;
             to.remove_tree(name)?;
             from.remove_file(name)?;
-        } else if what.kind != FileKind::Directory {
+        } else if what.kind == FileKind::Directory {
+            let inner_from = from.open_dir(name)?;
+            if there == Some(FileKind::Directory) {
+                merge(inner, marks, &inner_from, &to.open_dir(name)?, depth + 1)?;
+            } else if !marks.has_changes(&inner_from)? {
+                replace(fs, from, to, name, there.is_some())?;
+            }
+            // Else another step removed it meanwhile: a part of it must not come back without the rest.
+        } else {
             replace(fs, from, to, name, there == Some(FileKind::Directory))?;
-        } else if marks.is_opaque(&from.open_dir(name)?)? {
-            replace(fs, from, to, name, there.is_some())?;
-            unmark(inner, &to.open_dir(name)?)?;
-        } else if there == Some(FileKind::Directory) {
-            merge(inner, marks, &from.open_dir(name)?, &to.open_dir(name)?, depth + 1)?;
         }
-        // Else it has changes of a directory that another step removed meanwhile: a part of it must
-        // not come back without the rest.
     }
     let wanted = from.stat_self()?;
     let found = to.stat_self()?;

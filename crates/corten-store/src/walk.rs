@@ -48,6 +48,17 @@ impl Marks {
         Ok(value.as_deref() == Some(b"y"))
     }
 
+    /// Returns the attribute of a directory that has changes of one in a cache. Overlayfs shows it to
+    /// nobody, and gives no meaning to it.
+    pub(crate) fn changes(self) -> Vec<u8> {
+        [self.prefix, b"corten"].concat()
+    }
+
+    /// Returns true for a directory that has changes of one in a cache.
+    pub(crate) fn has_changes(self, dir: &Dir) -> Result<bool, StoreError> {
+        Ok(beneath::xattr(dir, dir.path(), &self.changes())?.is_some())
+    }
+
     /// Returns what overlayfs means by an attribute, if it is one of its own.
     fn feature(self, name: &[u8]) -> Option<&[u8]> {
         name.strip_prefix(self.prefix)

@@ -32,9 +32,9 @@ use crate::graph::{CacheSharing, RunMount, RunMountKind, RunOp};
 const RUNTIME_DIRECTORIES: [&[u8]; 5] = [b"dev", b"proc", b"sys", b"etc", b"run"];
 
 /// Commands that change no file that is there already, but for removing names of it.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 15] = [
     ":", "[", "cd", "echo", "exit", "export", "false", "ls", "mkdir", "printf", "rm", "set",
-    "test", "true",
+    "stat", "test", "true",
 ];
 
 /// Options of uv before its command that have a value.

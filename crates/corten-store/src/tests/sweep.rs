@@ -20,14 +20,14 @@ use crate::{
 };
 
 /// An operation, and a check of what it makes: true if it is there and whole, false if it is absent.
-struct Operation {
-    name: &'static str,
-    prepare: fn(&Store),
-    run: fn(&Store) -> Result<(), StoreError>,
-    is_there: fn(&Store) -> bool,
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    pub(super) prepare: fn(&Store),
+    pub(super) run: fn(&Store) -> Result<(), StoreError>,
+    pub(super) is_there: fn(&Store) -> bool,
 }
 
-fn sweep(operation: &Operation) -> u64 {
+pub(super) fn sweep(operation: &Operation) -> u64 {
     let mut calls = 0;
     for fault in [Fault::Once, Fault::Sticky, Fault::PowerCut] {
         let mut call = 0;

@@ -3,6 +3,7 @@
 mod archive;
 mod hostile;
 mod import;
+mod linked;
 mod overlay;
 mod user_namespace;
 

@@ -221,7 +221,7 @@ fn a_build_with_linked_caches_may_be_killed_at_any_time() {
     let arguments =
         ["build", "-q", "--no-cache", "--network=none", "--build-arg=SOURCE_DATE_EPOCH=1000", "."];
     for point in 0..16 {
-        let running = context.command(&arguments).start();
+        let running = context.command(arguments).start();
         std::thread::sleep(Duration::from_millis(20 * point));
         running.signal("KILL");
         drop(running.wait());
