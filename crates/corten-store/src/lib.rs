@@ -24,6 +24,9 @@
 //!   leases/<id>                  what a live process uses; locked while it lives
 //!   tmp/<lease>/                 work in progress of that process
 //!   containers/                  belongs to the container commands
+//!   caches/<name>                a directory of `RUN --mount=type=cache`
+//!   caches/<name>.linked/        the same while steps have it as a part of their root
+//!   caches/<name>.lock           held by who uses it
 //! ```
 //!
 //! # Invariants
