@@ -47,7 +47,7 @@ const STATE_VERSION: u32 = 1;
 pub(crate) const SUFFIX: &str = "linked";
 
 /// From so many directories in one on, they are walked by several threads.
-pub(crate) const PARALLEL_DIRECTORIES_MIN: usize = 8;
+pub(crate) const PARALLEL_DIRECTORIES_MIN: usize = 2;
 
 /// A cache that can be a lower directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::copy::{self, CopyError, Copying};
 use crate::define::mount_copy;
 use crate::diagnose::StepError;
 use crate::execute::Execution;
-use crate::files::{Files, Found, NoFiles};
+use crate::files::{Files, Found, NoFiles, as_path};
 use crate::graph::{CacheSharing, Input, RunMount, RunMountKind, RunOp};
 use crate::options::{SECRET_BYTES_MAX, Secret};
 use crate::solve::Tools;
@@ -553,7 +553,15 @@ impl CachePlace<'_> {
     /// alone.
     fn link(self, name: &str, target: &TreePath) -> Result<(), StepError> {
         let store = self.execution.tools.store;
-        if linked_cache(self.execution, name)?.is_none_or(|cache| cache.target != *target) {
+        let is_ready = match linked_cache(self.execution, name)? {
+            Some(cache) if cache.target == *target => {
+                let directory = cache.lower.join(as_path(target));
+                self.execution.tools.imports.is_empty()
+                    || !cache::is_vacant(&directory).map_err(CopyError::from)?
+            }
+            _ => false,
+        };
+        if !is_ready {
             store.settle_cache_mount(name)?;
             let directory = self.root.join(name);
             let is_new = restore(self.execution, &directory)?;
