@@ -54,7 +54,8 @@ pub(super) fn targets(
 ) -> Result<Vec<(usize, TreePath)>, StepError> {
     let is_own = execution.options.run.cache_directory.is_none();
     let has_layers = !execution.below.layers.is_empty();
-    if !is_own || !has_layers || execution.session.is_some() || !is_uv_alone(op) {
+    let is_recorded = execution.session.is_some();
+    if !is_own || !has_layers || is_recorded || !may_link(op) || !is_uv_alone(op) {
         return Ok(Vec::new());
     }
     let files = execution.below.files()?;
@@ -68,15 +69,29 @@ pub(super) fn targets(
         .collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (index, (mount, target)) in op.mounts.iter().zip(&all).enumerate() {
-        let others = || all.iter().enumerate().filter(|(other, _)| *other != index);
-        let is_apart =
-            others().all(|(_, other)| !target.is_within(other) && !other.is_within(target));
+        let others = || op.mounts.iter().zip(&all).enumerate().filter(|(other, _)| *other != index);
+        let is_apart = others().all(|(_, (mount, other))| {
+            !is_mounted(mount) || !(target.is_within(other) || other.is_within(target))
+        });
         let is_once = op.mounts.iter().filter(|other| id(other) == id(mount)).count() == 1;
         if is_candidate(mount) && is_once && is_apart && is_free(files, target)? {
             targets.push((index, target.clone()));
         }
     }
     Ok(targets)
+}
+
+/// Whether uv is not told to do without links.
+fn may_link(op: &RunOp) -> bool {
+    let is_other = |(name, mode): &(String, String)| {
+        name == "UV_LINK_MODE" && matches!(mode.as_str(), "copy" | "symlink")
+    };
+    !op.env.iter().any(is_other)
+}
+
+/// Whether there is anything at the target of a mount.
+fn is_mounted(mount: &RunMount) -> bool {
+    !matches!(mount.kind, RunMountKind::Secret { file: false, .. })
 }
 
 fn id(mount: &RunMount) -> Option<&str> {

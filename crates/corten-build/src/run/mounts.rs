@@ -1,7 +1,10 @@
 //! What is mounted for a step, as directories and files of the host.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use corten_diag::Event;
 use corten_oci::digest::Digest;
 use corten_oci::tree::TreePath;
 use corten_store::{LinkedCache, Staging};
@@ -45,6 +48,12 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// How many instances of a private cache there may be.
 const PRIVATE_CACHES_MAX: u32 = 64;
+
+/// How often to look whether a cache is free.
+const WAIT_POLL: Duration = Duration::from_millis(20);
+
+/// What is said while a step waits for it.
+const WAITING: &str = "a step waits for its cache mount: another one makes hard links from it";
 
 /// What was prepared; it is undone when it is dropped.
 #[derive(Debug, Default)]
@@ -205,7 +214,7 @@ impl Prepared {
             }
             // Another step has it as a part of its root.
             drop(lock);
-            if let Some(directory) = self.wait_for(&path, root, name)? {
+            if let Some(directory) = self.wait_for(execution, &path, root, name)? {
                 let is_new = restore(execution, &directory)?;
                 return Ok((directory, is_new));
             }
@@ -216,15 +225,23 @@ impl Prepared {
     /// another one.
     fn wait_for(
         &mut self,
+        execution: &Execution<'_>,
         lock: &Path,
         root: &Path,
         name: &str,
     ) -> Result<Option<PathBuf>, StepError> {
-        if !self.locks.is_empty() {
-            return Ok(Some(self.private_cache(root, name)?));
+        let mut is_told = false;
+        while self.locks.is_empty() && !execution.cancelled.load(Ordering::Relaxed) {
+            if FileLock::try_exclusive(lock).map_err(CopyError::from)?.is_some() {
+                return Ok(None);
+            }
+            if !is_told {
+                execution.tools.reporter.report(Event::Notice(WAITING.to_owned()));
+                is_told = true;
+            }
+            std::thread::sleep(WAIT_POLL);
         }
-        drop(FileLock::exclusive(lock).map_err(CopyError::from)?);
-        Ok(None)
+        Ok(Some(self.private_cache(root, name)?))
     }
 
     /// A cache that can be a part of the step's root; where it cannot right now, it is mounted.
@@ -264,7 +281,7 @@ impl Prepared {
                 Some(_) => {
                     // It is at another place, or has older files than this step may see.
                     drop(lock);
-                    if let Some(directory) = self.wait_for(&path, &root, &name)? {
+                    if let Some(directory) = self.wait_for(execution, &path, &root, &name)? {
                         let is_new = restore(execution, &directory)?;
                         place.complete(&directory, is_new)?;
                         self.bind(&mount.target, directory, false);

@@ -125,6 +125,9 @@ fn a_layer_has_nothing_of_where_the_cache_was() {
         // Two caches.
         "FROM uv\nRUN CACHE --mount=type=cache,target=/root/two uv pip install a && UV_CACHE_DIR=/root/two uv pip install b",
         "FROM uv\nRUN CACHE,sharing=locked uv pip install a",
+        "FROM uv\nRUN CACHE --mount=type=secret,id=s,env=S uv pip install a",
+        "FROM uv\nENV UV_LINK_MODE=hardlink\nRUN CACHE [\"uv\", \"pip\", \"install\", \"a\"]",
+        "FROM uv\nRUN CACHE <<END\nset -e\nuv pip install a\nEND",
         "FROM uv\nWORKDIR /root/.cache/uv\nRUN CACHE uv pip install a",
         // Nothing is written to the cache.
         "FROM uv\nRUN CACHE mkdir -p /root/.local && uv pip list",
@@ -155,6 +158,8 @@ fn a_step_that_could_change_the_cache_through_a_link_gets_a_mount() {
         let (said, _) = build(&context, &text, 1000);
         assert_eq!(said, "copied a/lib; copied a/deep/program", "{command}");
     }
+    let text = format!("FROM uv\nENV UV_LINK_MODE=copy\nRUN {CACHE} uv pip install a\n");
+    assert_eq!(build(&context, &text, 1000).0, "copied a/lib; copied a/deep/program");
     let text = "FROM uv\nRUN CACHE uv pip install a b\nRUN CACHE ls /root/.cache/uv/archive | while read x; do echo saw $x; done\n";
     let (said, _) = build(&context, &text.replace("CACHE", CACHE), 1000);
     assert_eq!(said, "fetched b; saw a; saw b");
