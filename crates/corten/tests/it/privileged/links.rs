@@ -45,7 +45,10 @@ fn with_uv() -> TestContext {
 
 fn add_uv(context: TestContext) -> TestContext {
     context.write("uv", UV);
-    context.write("Containerfile", "FROM base\nCOPY --chmod=755 uv /bin/uv\n");
+    context.write(
+        "Containerfile",
+        "FROM base\nCOPY --chmod=755 uv /bin/uv\nRUN mkdir -p /opt/c/uv /opt/l\n",
+    );
     context
         .run(&["build", "-q", "--network=none", "-f", "Containerfile", "-t", "uv", "."])
         .success();
@@ -72,7 +75,7 @@ fn build(context: &TestContext, dockerfile: &str, epoch: i64) -> (String, String
 
 /// The same step with the cache as a mount, which no other step uses.
 fn as_mount(dockerfile: &str) -> String {
-    dockerfile.replace("target=/root", "sharing=private,target=/root")
+    dockerfile.replace("type=cache,", "type=cache,sharing=private,")
 }
 
 #[test]
@@ -129,6 +132,12 @@ fn a_layer_has_nothing_of_where_the_cache_was() {
         "FROM uv\nENV UV_LINK_MODE=hardlink\nRUN CACHE [\"uv\", \"pip\", \"install\", \"a\"]",
         "FROM uv\nRUN CACHE <<END\nset -e\nuv pip install a\nEND",
         "FROM uv\nWORKDIR /root/.cache/uv\nRUN CACHE uv pip install a",
+        // Directories of the image that are older than the epoch.
+        "FROM uv\nRUN CACHE,target=/opt/c/uv UV_CACHE_DIR=/opt/c/uv uv pip install a && mkdir /opt/l/x",
+        "FROM uv\nRUN CACHE,target=/opt/c/new UV_CACHE_DIR=/opt/c/new uv pip install a && mkdir /opt/l/x",
+        "FROM uv\nRUN CACHE,target=/opt/n/uv UV_CACHE_DIR=/opt/n/uv uv pip install a && mkdir /opt/l/x",
+        "FROM uv\nRUN CACHE,target=/opt/n/uv mkdir /opt/l/x && uv pip list",
+        "FROM uv\nRUN CACHE,target=/opt/c/uv UV_CACHE_DIR=/opt/c/uv uv pip install a && mkdir /opt/c/x",
         // Nothing is written to the cache.
         "FROM uv\nRUN CACHE mkdir -p /root/.local && uv pip list",
     ]
