@@ -16,7 +16,7 @@ use corten_sys::file;
 use super::downloads;
 use super::mounts::{self, Prepared};
 use super::normalise::{Normal, normalise};
-use super::{ExecError, RunOutcome, RunStep, StepLimits, StepMountKind, tidy};
+use super::{ExecError, RunOutcome, RunStep, StepLimits, StepMountKind};
 use crate::copy::owner::Databases;
 use crate::copy::{self, CopyError};
 use crate::diagnose::{StepError, Tail};
@@ -97,12 +97,7 @@ fn attempt(
     *trouble = trouble_of(&step, &outcome, &tail, execution);
     let outcome = outcome?;
     if outcome.code != 0 && !execution.options.run.shell_on_error {
-        // What it has fetched is of use to the next attempt.
-        if let Err(error) = prepared.take_caches(execution, &staging) {
-            execution.tools.reporter.report(Event::Warning(format!(
-                "what the step wrote to its caches is lost: {error}"
-            )));
-        }
+        save_caches(execution, &prepared, &staging);
     }
     if let Some(told) = &told
         && told.refusals.iter().any(Refusal::is_fatal)
@@ -127,12 +122,7 @@ fn attempt(
             kept,
         });
     }
-    prepared.take_caches(execution, &staging)?;
-    let caches = prepared.cache_targets();
-    let targets = step.mounts.iter().map(|mount| mount.target.as_path());
-    let targets = targets.chain(step.devices.targets());
-    let targets: Vec<&Path> = targets.chain(caches.iter().map(PathBuf::as_path)).collect();
-    tidy::tidy(staging.tree(), execution.below.files()?, &targets)?;
+    tidy(execution, &step, &prepared, &staging)?;
     drop(prepared);
     if op.normalise {
         let operation = crate::define::operation(execution.step, execution.stage.epoch);
@@ -146,6 +136,30 @@ fn attempt(
         None => execution.session.map(|_| Vec::new()),
     };
     Ok(Made { layer, fetched })
+}
+
+/// Keeps what a failed step has written to its caches: it is of use to the next attempt.
+fn save_caches(execution: &Execution<'_>, prepared: &Prepared, staging: &Staging) {
+    if let Err(error) = prepared.take_caches(execution, staging) {
+        execution.tools.reporter.report(Event::Warning(format!(
+            "what the step wrote to its cache mounts is lost: {error}"
+        )));
+    }
+}
+
+/// Leaves in what a step wrote nothing of what it had mounted.
+fn tidy(
+    execution: &Execution<'_>,
+    step: &RunStep,
+    prepared: &Prepared,
+    staging: &Staging,
+) -> Result<(), StepError> {
+    prepared.take_caches(execution, staging)?;
+    let caches = prepared.cache_targets();
+    let targets = step.mounts.iter().map(|mount| mount.target.as_path());
+    let targets = targets.chain(step.devices.targets());
+    let targets: Vec<&Path> = targets.chain(caches.iter().map(PathBuf::as_path)).collect();
+    super::tidy::tidy(staging.tree(), execution.below.files()?, &targets)
 }
 
 /// Ends the cache of downloads of a step; returns what may have made the step fail.

@@ -116,17 +116,17 @@ fn a_layer_has_nothing_of_where_the_cache_was() {
         "FROM uv\nRUN CACHE uv pip install a",
         "FROM uv\nRUN mkdir -p /root/.cache && chmod 700 /root/.cache\nRUN CACHE uv pip install a",
         "FROM uv\nRUN mkdir -p /root/.cache/uv/archive && echo x >/root/.cache/uv/archive/a\nRUN CACHE uv pip install a",
-        "FROM uv\nRUN mkdir -p /root/x /var/c && ln -s /var/c /root/.cache\nRUN CACHE uv pip install a",
+        "FROM uv\nRUN mkdir -p /root/.cache-x /var/c && ln -s /var/c /root/.cache\nRUN CACHE uv pip install a",
         "FROM uv\nRUN mkdir -p /root && chmod 755 /root\nUSER 1000\nRUN CACHE,uid=1000 VENV=/tmp/v uv pip install a",
         // The step does more around it.
-        "FROM uv\nRUN CACHE uv pip install a && mkdir -p /root/.cache/other /root/.local",
-        "FROM uv\nRUN mkdir -p /root/.cache\nRUN CACHE uv pip install a && mkdir -p /root/.local/x",
+        "FROM uv\nRUN CACHE uv pip install a && mkdir -p /root/.cache/other /root/.cache-l",
+        "FROM uv\nRUN mkdir -p /root/.cache\nRUN CACHE uv pip install a && mkdir -p /root/.cache-l/x",
         "FROM uv\nRUN CACHE VENV=/root/.cache/venv uv pip install a",
-        "FROM uv\nRUN CACHE mkdir /root/x && rm -rf /root/x && uv pip install a",
+        "FROM uv\nRUN CACHE mkdir /root/.cache-x && rm -rf /root/.cache-x && uv pip install a",
         // Two environments, which are not to have files in common.
         "FROM uv\nRUN CACHE uv pip install a && VENV=/other uv pip install a",
         // Two caches.
-        "FROM uv\nRUN CACHE --mount=type=cache,target=/root/two uv pip install a && UV_CACHE_DIR=/root/two uv pip install b",
+        "FROM uv\nRUN CACHE --mount=type=cache,target=/root/.cache-two uv pip install a && UV_CACHE_DIR=/root/.cache-two uv pip install b",
         "FROM uv\nRUN CACHE,sharing=locked uv pip install a",
         "FROM uv\nRUN CACHE --mount=type=secret,id=s,env=S uv pip install a",
         "FROM uv\nENV UV_LINK_MODE=hardlink\nRUN CACHE [\"uv\", \"pip\", \"install\", \"a\"]",
@@ -139,7 +139,7 @@ fn a_layer_has_nothing_of_where_the_cache_was() {
         "FROM uv\nRUN CACHE,target=/opt/n/uv mkdir /opt/l/x && uv pip list",
         "FROM uv\nRUN CACHE,target=/opt/c/uv UV_CACHE_DIR=/opt/c/uv uv pip install a && mkdir /opt/c/x",
         // Nothing is written to the cache.
-        "FROM uv\nRUN CACHE mkdir -p /root/.local && uv pip list",
+        "FROM uv\nRUN CACHE mkdir -p /root/.cache-l && uv pip list",
     ]
     .iter()
     .enumerate()
