@@ -75,6 +75,17 @@ impl PidFd {
         }
     }
 
+    /// Ends our own child, which leads a process group and was not waited for, and the whole group.
+    pub fn kill_with_group(&self, pid: u32) -> io::Result<()> {
+        let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let group = group.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        match rustix::process::kill_process_group(group, rustix::process::Signal::KILL) {
+            // It has not become a leader yet, or the group has ended: then there is only itself.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => self.kill(),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Waits until the process has ended, whoever its parent is. Returns false when time ran out.
     pub fn wait_end(&self, timeout: Option<Duration>) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];

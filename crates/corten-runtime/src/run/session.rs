@@ -26,7 +26,7 @@ use crate::notice::Notice;
 use crate::plan::Plan;
 use crate::report::{GO, REPORT_BYTES_MAX, Report};
 use crate::spec::Stdin;
-use crate::steps::Step;
+use crate::steps::{RootStep, Step};
 
 /// How often the caller's wish to cancel is looked at.
 const CANCEL_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -379,9 +379,11 @@ impl<'a, 'io> Session<'a, 'io> {
         // The helper kills what is still there.
         self.alive = None;
         let mut report = None;
-        if let Some((_, child)) = &self.child {
-            let waited =
-                if killed { child.kill().and_then(|()| child.wait()) } else { child.wait() };
+        if let Some((pid, child)) = &self.child {
+            // The first process of a container takes all others with it; a further one does not.
+            let is_further = matches!(self.plan.helper.root, RootStep::Joined { .. });
+            let kill = || if is_further { child.kill_with_group(*pid) } else { child.kill() };
+            let waited = if killed { kill().and_then(|()| child.wait()) } else { child.wait() };
             match waited {
                 Ok(found) => report = Some(found),
                 Err(source) => {
