@@ -97,7 +97,7 @@ impl HttpTransport {
         let agents = Connections::new(options)?.agents(&AgentOptions {
             requests: Requests::Own,
             trust: Trust::Certified,
-            names: Names::Remembered,
+            names: Names::All,
             redirects_max: REDIRECTS_MAX,
             response_timeout: RESPONSE_TIMEOUT,
             idle_connections_per_host: IDLE_CONNECTIONS_PER_HOST,

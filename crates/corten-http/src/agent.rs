@@ -137,8 +137,7 @@ impl<'a> Connections<'a> {
         let config = config.build();
         let connector = DefaultConnector::default();
         Ok(match options.names {
-            Names::Asked => config.new_agent(),
-            Names::Remembered => {
+            Names::All => {
                 let resolver = Remembering::<DefaultResolver>::default();
                 ureq::Agent::with_parts(config, connector, resolver)
             }
@@ -195,7 +194,7 @@ mod tests {
     const OPTIONS: AgentOptions = AgentOptions {
         requests: Requests::Own,
         trust: Trust::Certified,
-        names: Names::Asked,
+        names: Names::All,
         redirects_max: 0,
         response_timeout: Duration::from_secs(1),
         idle_connections_per_host: 1,

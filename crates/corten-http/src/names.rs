@@ -1,4 +1,4 @@
-//! Names of hosts: asked for each time, once, or only for hosts elsewhere.
+//! Names of hosts: asked for once, and perhaps only for hosts elsewhere.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,20 +9,16 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// How the address of a host is found.
+/// Whose addresses are found. Each server's is asked for once while the program runs.
+///
+/// The HTTP library asks before each request, also when it then uses a connection that is open. Packages
+/// come by the hundred from one or two hosts, several at a time, and name servers drop questions that
+/// come in such bursts: each costs five seconds, and a few bursts were most of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// The host's resolver is asked for each request.
-    Asked,
-    /// It is asked once for each server while the program runs.
-    ///
-    /// The HTTP library asks before each request, also when it then uses a connection that is open. A
-    /// base has a hundred packages from one or two hosts, fetched eight at a time, and name servers
-    /// drop questions that come in such bursts: each costs five seconds, and three bursts were most of
-    /// a build.
-    Remembered,
-    /// It is asked for each request, and an address of this machine's own loopback is as good as none,
-    /// but for the proxy's.
+    /// Every host's.
+    All,
+    /// An address of this machine's own loopback is as good as none, but for the proxy's.
     Outward,
 }
 
@@ -44,13 +40,13 @@ fn is_loopback(address: IpAddr) -> bool {
 #[derive(Debug)]
 pub(crate) struct Outward {
     allowed: Option<String>,
-    inner: DefaultResolver,
+    inner: Remembering<DefaultResolver>,
 }
 
 impl Outward {
     /// `allowed` is the host of the proxy, if there is one.
     pub(crate) fn new(allowed: Option<String>) -> Self {
-        Self { allowed, inner: DefaultResolver::default() }
+        Self { allowed, inner: Remembering::default() }
     }
 }
 

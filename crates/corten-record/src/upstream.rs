@@ -73,7 +73,7 @@ impl HttpUpstream {
             requests: Requests::PassedOn,
             trust: Trust::Certified,
             names: match reach {
-                Reach::Anywhere => Names::Asked,
+                Reach::Anywhere => Names::All,
                 Reach::Outward => Names::Outward,
             },
             redirects_max: 0,

@@ -77,7 +77,7 @@ impl Http {
             connections.agents(&AgentOptions {
                 requests: Requests::OwnVerbatim,
                 trust,
-                names: Names::Asked,
+                names: Names::All,
                 redirects_max: 0,
                 response_timeout: RESPONSE_TIMEOUT,
                 idle_connections_per_host: IDLE_CONNECTIONS,

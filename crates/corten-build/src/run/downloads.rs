@@ -21,6 +21,11 @@ use crate::recording::Recording;
 /// Where a tool finds the certificates of the host and the proxy's.
 pub(super) const CERTIFICATES: &str = "/dev/corten/downloads.crt";
 
+/// Where npm finds the proxy's certificate alone. Node.js reads all authorities anew for each connection,
+/// of which npm makes one for each package when there is a proxy: with those of the host that took longer
+/// than to fetch the packages. Whatever npm asks for, it asks the proxy.
+pub(super) const OWN_CERTIFICATE: &str = "/dev/corten/downloads-own.crt";
+
 /// As much of a configuration file is looked at; real ones have a few lines.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -363,7 +368,7 @@ pub(super) fn variables(tools: &[Tool], no_proxy: Option<&str>) -> Vec<(String, 
             Tool::Npm => {
                 set("npm_config_proxy", &address);
                 set("npm_config_https_proxy", &address);
-                set("npm_config_cafile", CERTIFICATES);
+                set("npm_config_cafile", OWN_CERTIFICATE);
                 set("npm_config_noproxy", "localhost,127.0.0.1,::1");
                 // Scripts of packages take the proxy from npm, and certificates from here.
                 set("NODE_EXTRA_CA_CERTS", CERTIFICATES);

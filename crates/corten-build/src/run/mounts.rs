@@ -450,6 +450,11 @@ impl Prepared {
         };
         let path = self.staged_file(execution, "downloads.crt", &trusted, 0o644)?;
         bind(downloads::CERTIFICATES, super::step::absolute(&path)?);
+        if tools.contains(&Tool::Npm) {
+            let own = certificate.as_bytes();
+            let path = self.staged_file(execution, "downloads-own.crt", own, 0o644)?;
+            bind(downloads::OWN_CERTIFICATE, super::step::absolute(&path)?);
+        }
         if tools.contains(&Tool::Apt) {
             let config = downloads::apt_config();
             let path = self.staged_file(execution, "apt.conf", config.as_bytes(), 0o644)?;
