@@ -81,27 +81,39 @@ pub struct Ended {
     pub oom_killed: bool,
 }
 
-/// A container whose monitor can be asked.
+/// A container's monitor that can be asked for one thing.
 #[derive(Debug)]
 pub struct Control {
-    folder: PathBuf,
+    stream: UnixStream,
 }
 
 /// Finds the monitor of the container in a directory; `None` if nobody listens there.
 pub fn connect(folder: &Path) -> Result<Option<Control>, MonitorError> {
-    let control = Control { folder: folder.to_owned() };
-    Ok(control.open()?.map(|_| control))
+    let named = Named::new(folder);
+    let Some(named) = file::absent_is_none(named)? else { return Ok(None) };
+    match UnixStream::connect(&named.path) {
+        Ok(stream) => Ok(Some(Control { stream })),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(MonitorError::Control(error)),
+    }
 }
 
 impl Control {
     /// Sends a signal to the container's first process.
-    pub fn signal(&self, signal: i32) -> Result<(), MonitorError> {
+    pub fn signal(self, signal: i32) -> Result<(), MonitorError> {
         self.ask(&Request::Signal { signal }).map(drop)
     }
 
     /// Ends the container and waits for that; `None` takes what the container was made with.
     pub fn stop(
-        &self,
+        self,
         signal: Option<i32>,
         timeout_seconds: Option<u32>,
     ) -> Result<(), MonitorError> {
@@ -109,22 +121,19 @@ impl Control {
     }
 
     /// Waits until the program ends; `None` if the monitor went away before it could say how.
-    pub fn wait(&self) -> Result<Option<Ended>, MonitorError> {
+    pub fn wait(self) -> Result<Option<Ended>, MonitorError> {
         Ok(self.ask(&Request::Wait)?.and_then(|reply| reply.ended))
     }
 
     /// Asks for a further program in the container and hands over its descriptors: standard input,
     /// output and error, in this order, or none with a terminal. Returns when the program runs.
     pub fn execute(
-        &self,
+        self,
         execute: &Execute,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Executed, MonitorError> {
-        let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
-        let mut stream = self.open()?.ok_or_else(gone)?;
-        let request = Request::Execute(execute.clone());
-        let mut line = serde_json::to_vec(&request).map_err(MonitorError::Encode)?;
-        line.push(b'\n');
+        let mut stream = self.stream;
+        let line = line(&Request::Execute(execute.clone())).map_err(MonitorError::Encode)?;
         stream.write_all(&line).map_err(MonitorError::Control)?;
         answered(&stream)?;
         socket::send(stream.as_fd(), HANDED_OVER, descriptors).map_err(MonitorError::Control)?;
@@ -141,10 +150,9 @@ impl Control {
     }
 
     /// The reply; `None` if the monitor went away meanwhile.
-    fn ask(&self, request: &Request) -> Result<Option<Reply>, MonitorError> {
-        let Some(mut stream) = self.open()? else { return Ok(None) };
-        let mut line = serde_json::to_vec(request).map_err(MonitorError::Encode)?;
-        line.push(b'\n');
+    fn ask(self, request: &Request) -> Result<Option<Reply>, MonitorError> {
+        let mut stream = self.stream;
+        let line = line(request).map_err(MonitorError::Encode)?;
         let is_gone = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
         };
@@ -159,23 +167,6 @@ impl Control {
         match reply {
             Some(Reply { error: Some(error), .. }) => Err(MonitorError::Refused(error)),
             reply => Ok(reply),
-        }
-    }
-
-    fn open(&self) -> Result<Option<UnixStream>, MonitorError> {
-        let named = Named::new(&self.folder);
-        let Some(named) = file::absent_is_none(named)? else { return Ok(None) };
-        match UnixStream::connect(&named.path) {
-            Ok(stream) => Ok(Some(stream)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(MonitorError::Control(error)),
         }
     }
 }
@@ -196,15 +187,18 @@ impl Executed {
 
     /// Waits for the end of the program.
     pub fn wait(self) -> Result<Ended, MonitorError> {
-        let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
         answered(&self.stream)?.ended.ok_or_else(gone)
     }
+}
+
+/// The monitor went away where it still had to say something.
+fn gone() -> MonitorError {
+    MonitorError::Control(io::ErrorKind::ConnectionReset.into())
 }
 
 /// A reply that is no error.
 fn answered(stream: &UnixStream) -> Result<Reply, MonitorError> {
     let reply: Option<Reply> = receive(stream).map_err(MonitorError::Control)?;
-    let gone = || MonitorError::Control(io::ErrorKind::ConnectionReset.into());
     match reply.ok_or_else(gone)? {
         Reply { error: Some(message), hint, code: Some(code), .. } => {
             Err(MonitorError::NotStarted { message, hint, code })
@@ -244,9 +238,13 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::
 
 /// Writes one line of JSON.
 pub(crate) fn send(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply).map_err(io::Error::other)?;
+    stream.write_all(&line(reply).map_err(io::Error::other)?)
+}
+
+fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    Ok(line)
 }
 
 /// A short path for the socket, valid while the descriptor is open.

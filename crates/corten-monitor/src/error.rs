@@ -5,6 +5,7 @@ use std::io;
 use corten_runtime::{PlanError, RunError};
 use corten_store::StoreError;
 use corten_sys::error::IoError;
+use serde::{Deserialize, Serialize};
 
 /// An operation on a container in the background that failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ impl MonitorError {
 }
 
 /// Why a container could not be started.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
     pub message: String,
     pub hint: Option<String>,
@@ -61,7 +62,7 @@ pub(crate) struct Failed {
 }
 
 /// Docker's code for "the container was not even started".
-pub(crate) const NOT_STARTED: u8 = 125;
+const NOT_STARTED: u8 = 125;
 
 impl Failed {
     pub(crate) fn of_plan(error: &PlanError) -> Self {
@@ -78,7 +79,7 @@ impl Failed {
 }
 
 /// An error with its reasons, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use corten_runtime::user::{self, User};
 use corten_runtime::{
-    Capability, ContainerSpec, Given, Io, Outcome, Output, Plan, Running, Seccomp, Stdin,
-    plan_another, run_another,
+    Capability, ContainerSpec, Given, Io, Outcome, Plan, Running, Seccomp, Stdin, plan_another,
+    run_another,
 };
 use corten_sys::beneath::{Resolve, Root};
 use corten_sys::{file, namespace, socket};
@@ -75,13 +75,7 @@ fn execute(
             sent => sent,
         }
     };
-    let io = Io {
-        output: Output::Elsewhere(given(request, fds)?),
-        forward_signals: false,
-        cancelled: None,
-        listener: None,
-        started: Some(&started),
-    };
+    let io = Io { started: Some(&started), ..Io::elsewhere(given(request, fds)?) };
     run_another(&plan, &target.process, io).map_err(|error| Failed::of_run(&error))
 }
 

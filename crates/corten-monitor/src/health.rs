@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Execute;
 use crate::error::{Failed, MonitorError};
 use crate::execute::plan;
-use crate::shared::{STACK_BYTES, Shared};
+use crate::shared::{STACK_BYTES, Shared, spawn};
 
 /// The file in a container's directory.
 const FILE: &str = "health.json";
@@ -173,8 +173,7 @@ pub(crate) fn watch(
             watch_program(&shared, &health, &container, seen).unwrap_or_default();
         }
     };
-    let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(watch);
-    spawned.map(drop).map_err(MonitorError::Start)
+    spawn(watch).map_err(MonitorError::Start)
 }
 
 fn watch_program(

@@ -3,15 +3,14 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::Stream;
-use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Output, Rootfs};
+use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Rootfs};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
-use corten_sys::{process, signals, userns};
+use corten_sys::{process, signals};
 
 use crate::control::{self, Ended};
 use crate::definition::Definition;
@@ -60,11 +59,7 @@ fn watch(lock: OwnedFd, reporter: &Reporter) -> Result<(), MonitorError> {
     let [root, id] = arguments.as_slice() else {
         return Err(MonitorError::Start(std::io::Error::from_raw_os_error(libc::EINVAL)));
     };
-    let options = StoreOptions {
-        root: PathBuf::from(root),
-        in_user_namespace: !userns::is_whole_system(&userns::own_map("uid_map")?),
-    };
-    let store = Store::open(&options)?;
+    let store = Store::open(&StoreOptions::here(root)?)?;
     let (container, image) = store.adopt_container(&id.to_string_lossy(), lock)?;
     let definition = Definition::decode(&container.definition()?)?;
     let listener = control::listen(&container.folder())?;
@@ -112,7 +107,7 @@ impl Watch<'_> {
             if let Err(failed) = result {
                 // Nothing would be otherwise the next time. Whoever hears of it finds it finished.
                 self.container.finish(ended.code, ended.oom_killed)?;
-                self.reporter.tell(&Report::not_started(&failed));
+                self.reporter.tell(&Report::Failed(failed));
                 return Ok(());
             }
             let goes_on =
@@ -149,13 +144,7 @@ impl Watch<'_> {
             self.reporter.tell(&Report::started(&plan.notices));
             Ok(())
         };
-        let io = Io {
-            output: Output::Callback(&mut take),
-            forward_signals: false,
-            cancelled: None,
-            listener: None,
-            started: Some(&started),
-        };
+        let io = Io { started: Some(&started), ..Io::callback(&mut take) };
         let outcome = corten_runtime::run(plan, io);
         let outcome = outcome.map_err(|error| Failed::of_run(&error))?;
         keep_first(&lost, writer.finish(SystemClock.now()).err());

@@ -2,14 +2,13 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crate::control::{self, Reply, Request};
 use crate::definition::Definition;
 use crate::error::MonitorError;
 use crate::execute;
-use crate::shared::{NOTHING_RUNS, STACK_BYTES, Shared};
+use crate::shared::{NOTHING_RUNS, Shared, spawn};
 
 /// Answers requests until the process ends.
 pub(crate) fn serve(
@@ -32,13 +31,12 @@ pub(crate) fn serve(
                 drop(stream);
                 answered.is_answered();
             };
-            if thread::Builder::new().stack_size(STACK_BYTES).spawn(answer).is_err() {
+            if spawn(answer).is_err() {
                 shared.is_answered();
             }
         }
     };
-    let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(accept);
-    spawned.map(drop).map_err(MonitorError::Start)
+    spawn(accept).map_err(MonitorError::Start)
 }
 
 /// Ends the container when the machine, or a person, asks the monitor itself to end.
@@ -57,8 +55,7 @@ pub(crate) fn heed_signals(
             }
         }
     };
-    let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(heed);
-    spawned.map(drop).map_err(MonitorError::Start)
+    spawn(heed).map_err(MonitorError::Start)
 }
 
 fn answer(stream: &UnixStream, shared: &Shared, (stop_signal, stop_timeout): (i32, u32)) {

@@ -1,6 +1,7 @@
 //! What the threads of a monitor know together.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use corten_runtime::{ContainerSpec, HostFacts, Plan, Running};
@@ -10,6 +11,11 @@ use crate::control::Ended;
 
 /// Stacks of threads: the functions need little, and there may be many monitors.
 pub(crate) const STACK_BYTES: usize = 128 * 1024;
+
+/// Starts a thread of the monitor, which ends with it.
+pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().stack_size(STACK_BYTES).spawn(work).map(drop)
+}
 
 /// How long the monitor waits for its last replies to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);

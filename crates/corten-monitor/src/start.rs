@@ -10,7 +10,7 @@ use corten_store::RunningContainer;
 use corten_sys::command::{Command, pipe};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failed, MonitorError, NOT_STARTED, chain};
+use crate::error::{Failed, MonitorError};
 
 /// The first argument that makes the program call [`crate::main`]: `corten __monitor STORE ID`, with a
 /// pipe for its report as descriptor 3 and the container's lock as 4.
@@ -31,7 +31,7 @@ pub struct Begun {
 #[serde(rename_all = "kebab-case", tag = "report")]
 pub(crate) enum Report {
     Started { warnings: Vec<String> },
-    Failed { message: String, hint: Option<String>, code: u8 },
+    Failed(Failed),
 }
 
 impl Report {
@@ -40,13 +40,8 @@ impl Report {
         Self::Started { warnings: warnings.map(Notice::to_string).collect() }
     }
 
-    pub(crate) fn not_started(failed: &Failed) -> Self {
-        let Failed { message, hint, code } = failed;
-        Self::Failed { message: message.clone(), hint: hint.clone(), code: *code }
-    }
-
     pub(crate) fn failed(error: &MonitorError) -> Self {
-        Self::Failed { message: chain(error), hint: error.hint(), code: NOT_STARTED }
+        Self::Failed(Failed { hint: error.hint(), ..Failed::of(error) })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -78,7 +73,7 @@ pub fn start(root: &Path, container: RunningContainer) -> Result<Begun, MonitorE
     drop(container);
     match serde_json::from_slice(&bytes) {
         Ok(Report::Started { warnings }) => Ok(Begun { warnings }),
-        Ok(Report::Failed { message, hint, code }) => {
+        Ok(Report::Failed(Failed { message, hint, code })) => {
             Err(MonitorError::NotStarted { message, hint, code })
         }
         Err(error) => Err(MonitorError::Start(std::io::Error::other(error))),

@@ -9,6 +9,7 @@ use corten_sys::error::IoError;
 use corten_sys::file;
 use corten_sys::fs::{Fs, RealFs};
 use corten_sys::lock::FileLock;
+use corten_sys::userns;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -35,6 +36,12 @@ impl StoreOptions {
     /// Names a store for a process outside of any user namespace of ours.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), in_user_namespace: false }
+    }
+
+    /// Names a store for this process as it is.
+    pub fn here(root: impl Into<PathBuf>) -> Result<Self, IoError> {
+        let in_user_namespace = !userns::is_whole_system(&userns::own_map("uid_map")?);
+        Ok(Self { root: root.into(), in_user_namespace })
     }
 }
 

@@ -87,19 +87,7 @@ impl<'a> Builder<'a> {
             self.steps.push(Step::MakeRootReadonly);
         }
         self.steps.push(Step::Hostname { name: self.spec.hostname().to_owned() });
-        if self.spec.terminal {
-            self.steps.push(Step::Terminal { uid: self.spec.uid, console: true });
-        }
-        self.steps.extend(limits.steps.iter().cloned());
-        absolute("working directory", &self.spec.cwd)?;
-        self.steps.push(Step::Directory { path: self.spec.cwd.clone() });
-        self.privileges()?;
-        self.steps.push(Step::Execute {
-            candidates: candidates(self.spec),
-            arguments: self.spec.args.clone(),
-            environment: self.spec.env.clone(),
-            reaper: self.spec.init,
-        });
+        self.program(limits, true)?;
         Ok(self.steps)
     }
 
@@ -111,8 +99,15 @@ impl<'a> Builder<'a> {
         if !self.cgroup.groups.is_empty() {
             self.steps.push(Step::AwaitCaller);
         }
+        self.program(limits, false)?;
+        Ok(self.steps)
+    }
+
+    /// From the terminal to the program; the first program of a container has the console, and may
+    /// have an init above it.
+    fn program(&mut self, limits: &Limits, is_first: bool) -> Result<(), PlanError> {
         if self.spec.terminal {
-            self.steps.push(Step::Terminal { uid: self.spec.uid, console: false });
+            self.steps.push(Step::Terminal { uid: self.spec.uid, console: is_first });
         }
         self.steps.extend(limits.steps.iter().cloned());
         absolute("working directory", &self.spec.cwd)?;
@@ -122,9 +117,9 @@ impl<'a> Builder<'a> {
             candidates: candidates(self.spec),
             arguments: self.spec.args.clone(),
             environment: self.spec.env.clone(),
-            reaper: false,
+            reaper: is_first && self.spec.init,
         });
-        Ok(self.steps)
+        Ok(())
     }
 
     /// The old root is let go of, the caller's part or not.

@@ -89,26 +89,23 @@ impl std::fmt::Debug for Output<'_> {
 }
 
 impl<'a> Io<'a> {
+    fn new(output: Output<'a>, forward_signals: bool) -> Self {
+        Self { output, forward_signals, cancelled: None, listener: None, started: None }
+    }
+
     /// Output and signals go through, as for `corten run`.
     pub fn inherit() -> Self {
-        Self {
-            output: Output::Inherit,
-            forward_signals: true,
-            cancelled: None,
-            listener: None,
-            started: None,
-        }
+        Self::new(Output::Inherit, true)
     }
 
     /// Output goes to a function and signals stay here, as for a step of a build.
     pub fn callback(function: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
-        Self {
-            output: Output::Callback(function),
-            forward_signals: false,
-            cancelled: None,
-            listener: None,
-            started: None,
-        }
+        Self::new(Output::Callback(function), false)
+    }
+
+    /// What the program reads and writes is somebody else's, as for `corten exec`.
+    pub fn elsewhere(given: Option<Given>) -> Self {
+        Self::new(Output::Elsewhere(given), false)
     }
 }
 

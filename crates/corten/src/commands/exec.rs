@@ -46,23 +46,23 @@ fn execute(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, CliError
         privileged: arguments.privileged,
     };
     let ended = if arguments.detach {
-        in_background(&control, &request)?;
+        in_background(control, &request)?;
         return Ok(ExitCode::SUCCESS);
     } else if arguments.tty {
-        on_terminal(&control, &request)?
+        on_terminal(control, &request)?
     } else {
-        with_pipes(&control, &request)?
+        with_pipes(control, &request)?
     };
     Ok(ExitCode::from(u8::try_from(ended.code).unwrap_or(u8::MAX)))
 }
 
-fn in_background(control: &Control, request: &Execute) -> Result<(), CliError> {
+fn in_background(control: Control, request: &Execute) -> Result<(), CliError> {
     let null = corten_sys::mount::open_null().map_err(CliError::new)?;
     control.execute(request, &[null.as_fd(), null.as_fd()])?;
     Ok(())
 }
 
-fn on_terminal(control: &Control, request: &Execute) -> Result<Ended, CliError> {
+fn on_terminal(control: Control, request: &Execute) -> Result<Ended, CliError> {
     let mut executed = control.execute(request, &[])?;
     if let Some(terminal) = executed.terminal.take() {
         let streams = Streams::Terminal { terminal, interactive: request.interactive };
@@ -71,7 +71,7 @@ fn on_terminal(control: &Control, request: &Execute) -> Result<Ended, CliError> 
     Ok(executed.wait()?)
 }
 
-fn with_pipes(control: &Control, request: &Execute) -> Result<Ended, CliError> {
+fn with_pipes(control: Control, request: &Execute) -> Result<Ended, CliError> {
     let make = || pipe().map_err(CliError::new);
     let (stdout, theirs_out) = make()?;
     let (stderr, theirs_err) = make()?;

@@ -51,11 +51,7 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the store, creating it on first use.
     pub(crate) fn store(&self) -> Result<Store, CliError> {
-        let options = StoreOptions {
-            root: self.settings.root.clone(),
-            in_user_namespace: !userns::is_whole_system(&userns::own_map("uid_map")?),
-        };
-        Ok(Store::open(&options)?)
+        Ok(Store::open(&StoreOptions::here(&self.settings.root)?)?)
     }
 }
 
