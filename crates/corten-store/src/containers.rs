@@ -110,11 +110,7 @@ impl Store {
             check_name(&record.name)?;
             check_name(&record.id)?;
             let _names = lock_records(inner)?;
-            let known = containers(inner)?;
-            if let Some(holder) = known.iter().find(|known| known.record.name == record.name) {
-                let (name, id) = (record.name.clone(), holder.record.id.clone());
-                return Err(StoreError::ContainerName { name, id });
-            }
+            check_free(inner, &record.name)?;
             let layers: Vec<LayerId> = image.layers.iter().map(|layer| layer.id).collect();
             if !record.remove_at_end && !self.hold(&hold_name(&record.id), &layers)? {
                 return Err(StoreError::ImageMissing(image.id));
@@ -184,11 +180,7 @@ impl Store {
             inner.check_writable()?;
             check_name(name)?;
             let _names = lock_records(inner)?;
-            let known = containers(inner)?;
-            if let Some(holder) = known.iter().find(|known| known.record.name == name) {
-                let (name, id) = (name.to_owned(), holder.record.id.clone());
-                return Err(StoreError::ContainerName { name, id });
-            }
+            check_free(inner, name)?;
             let folder = folder(inner, id)?;
             let missing = || StoreError::ContainerMissing { id: id.to_owned() };
             let mut record = read_record(&folder)?.ok_or_else(missing)?;
@@ -378,23 +370,48 @@ fn create(
 }
 
 fn containers(inner: &Arc<Inner>) -> Result<Vec<Container>, StoreError> {
-    let folder = inner.layout.folder("containers");
     let mut found = Vec::new();
-    for name in file::list_dir(&folder)? {
-        let folder = folder.join(&name);
-        let Some(record) = read_record(&folder)? else { continue };
-        let running = runs(&folder)?;
-        let state = read_state(&folder);
-        // One that was only created waits for its start.
-        let was_run = state.pid.is_some() || state.started.is_some();
-        if !running && record.remove_at_end && was_run && !inner.is_read_only() {
-            remove(inner, &folder)?;
-            remove_anonymous(inner, &record)?;
-            continue;
-        }
-        found.push(Container { record, state, running });
+    for folder in folders(inner)? {
+        found.extend(find(inner, &folder)?);
     }
     Ok(found)
+}
+
+fn folders(inner: &Inner) -> Result<Vec<PathBuf>, StoreError> {
+    let folder = inner.layout.folder("containers");
+    let names = file::list_dir(&folder)?;
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// Finds the container in a directory; one that was to go away at its end and has ended goes.
+fn find(inner: &Arc<Inner>, folder: &Path) -> Result<Option<Container>, StoreError> {
+    let Some(record) = read_record(folder)? else { return Ok(None) };
+    let running = runs(folder)?;
+    let state = read_state(folder);
+    // One that was only created waits for its start.
+    let was_run = state.pid.is_some() || state.started.is_some();
+    if !running && record.remove_at_end && was_run && !inner.is_read_only() {
+        remove(inner, folder)?;
+        remove_anonymous(inner, &record)?;
+        return Ok(None);
+    }
+    Ok(Some(Container { record, state, running }))
+}
+
+/// Fails if a container has this name; the caller holds the lock of records. What else is looked at is
+/// only what may be about to go away, since this is done at each start.
+fn check_free(inner: &Arc<Inner>, name: &str) -> Result<(), StoreError> {
+    for folder in folders(inner)? {
+        let Some(record) = read_record(&folder)? else { continue };
+        if (record.remove_at_end || record.name == name)
+            && let Some(found) = find(inner, &folder)?
+            && found.record.name == name
+        {
+            let (name, id) = (name.to_owned(), found.record.id);
+            return Err(StoreError::ContainerName { name, id });
+        }
+    }
+    Ok(())
 }
 
 /// Reads a record; `None` for what is no container or has just been removed.
@@ -490,6 +507,17 @@ mod tests {
         }
     }
 
+    /// Makes a container that was never run, or fails.
+    fn made(
+        store: &Store,
+        (id, name): (&str, &str),
+        image: &Image,
+        remove: bool,
+    ) -> Result<RunningContainer, StoreError> {
+        let record = record(id, name, image.id, remove);
+        store.create_container(record, ContainerState::default(), b"how", image)
+    }
+
     fn image(store: &Store) -> Image {
         store.put_image(&ImageConfig::default(), &[], &BTreeMap::new()).unwrap()
     }
@@ -498,14 +526,7 @@ mod tests {
     fn a_kept_container_stays_with_its_exit_code() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running = store
-            .create_container(
-                record("ab", "one", image.id, false),
-                ContainerState::default(),
-                b"{}",
-                &image,
-            )
-            .unwrap();
+        let running = made(&store, ("ab", "one"), &image, false).unwrap();
         assert!(running.upper().is_dir() && running.work().is_dir());
         assert!(store.containers().unwrap()[0].running);
         running.finish(3, false).unwrap();
@@ -519,14 +540,7 @@ mod tests {
     fn a_container_can_be_taken_again_and_keeps_what_it_wrote() {
         let (_dir, store) = store();
         let image = image(&store);
-        let running = store
-            .create_container(
-                record("ab", "one", image.id, false),
-                ContainerState::default(),
-                b"how",
-                &image,
-            )
-            .unwrap();
+        let running = made(&store, ("ab", "one"), &image, false).unwrap();
         assert!(matches!(store.take_container("ab"), Err(StoreError::ContainerRuns { .. })));
         file::write(&running.upper().join("kept"), b"x").unwrap();
         file::create_dirs(&running.work().join("work/incompat/volatile"), 0o700).unwrap();
@@ -543,20 +557,8 @@ mod tests {
     fn a_new_name_survives_what_its_process_writes_down() {
         let (_dir, store) = store();
         let image = image(&store);
-        let mut running = store
-            .create_container(
-                record("ab", "one", image.id, false),
-                ContainerState::default(),
-                b"{}",
-                &image,
-            )
-            .unwrap();
-        let _other = store.create_container(
-            record("cd", "two", image.id, false),
-            ContainerState::default(),
-            b"{}",
-            &image,
-        );
+        let mut running = made(&store, ("ab", "one"), &image, false).unwrap();
+        let _other = made(&store, ("cd", "two"), &image, false);
         let taken = store.rename_container("ab", "two");
         assert!(matches!(taken, Err(StoreError::ContainerName { .. })), "{taken:?}");
         store.rename_container("ab", "three").unwrap();
@@ -569,27 +571,10 @@ mod tests {
     fn a_name_is_given_once() {
         let (_dir, store) = store();
         let image = image(&store);
-        let _one = store
-            .create_container(
-                record("ab", "one", image.id, false),
-                ContainerState::default(),
-                b"{}",
-                &image,
-            )
-            .unwrap();
-        let again = store.create_container(
-            record("cd", "one", image.id, false),
-            ContainerState::default(),
-            b"{}",
-            &image,
-        );
+        let _one = made(&store, ("ab", "one"), &image, false).unwrap();
+        let again = made(&store, ("cd", "one"), &image, false);
         assert!(matches!(again, Err(StoreError::ContainerName { .. })), "{again:?}");
-        let bad = store.create_container(
-            record("cd", "../x", image.id, false),
-            ContainerState::default(),
-            b"{}",
-            &image,
-        );
+        let bad = made(&store, ("cd", "../x"), &image, false);
         assert!(matches!(bad, Err(StoreError::ContainerNameForm { .. })), "{bad:?}");
     }
 
@@ -597,8 +582,7 @@ mod tests {
     fn a_container_that_was_to_go_away_goes_when_its_process_is_gone() {
         let (_dir, store) = store();
         let image = image(&store);
-        let waiting = record("cd", "two", image.id, true);
-        drop(store.create_container(waiting, ContainerState::default(), b"{}", &image).unwrap());
+        drop(made(&store, ("cd", "two"), &image, true).unwrap());
         let state = ContainerState { pid: Some(1), ..ContainerState::default() };
         let record = record("ab", "one", image.id, true);
         let running = store.create_container(record, state, b"{}", &image).unwrap();

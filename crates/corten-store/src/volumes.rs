@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corten_sys::error::IoError;
 use corten_sys::file;
 use corten_sys::lock::FileLock;
 use serde::{Deserialize, Serialize};
@@ -222,9 +223,19 @@ fn fill(
     }
     let mut merged = Merged::new(layers)?;
     merged.keep_below(found.path.as_bytes());
-    let mut tar = Vec::new();
-    merged.write_tar(&mut tar)?;
-    let unpacked = store.unpack_directory(&mut tar.as_slice())?;
+    let failed = |source| IoError::new("make", "a pipe", source);
+    let (mut reader, mut writer) = std::io::pipe().map_err(failed)?;
+    let unpacked = std::thread::scope(|scope| {
+        let writing = scope.spawn(move || merged.write_tar(&mut writer));
+        let unpacked = store.unpack_directory(&mut reader);
+        // What is left is read, so that only a failure of its own ends the writing early.
+        let drained = std::io::copy(&mut reader, &mut std::io::sink());
+        let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A tar that could not be written is the cause of one that could not be unpacked.
+        written?;
+        drained.map_err(|source| IoError::new("read", "a pipe", source))?;
+        unpacked
+    })?;
     let made = unpacked.tree().join(OsStr::from_bytes(found.path.as_bytes()));
     inner.fs().rename(&made, data)?;
     Ok(true)

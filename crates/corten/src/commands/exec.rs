@@ -9,8 +9,8 @@ use corten_sys::command::pipe;
 
 use super::Context;
 use super::life::{control, existing};
-use super::run::not_started;
 use super::run::options::given;
+use super::run::{not_started, require_terminal};
 use crate::cli::ExecArgs;
 use crate::error::CliError;
 
@@ -19,11 +19,8 @@ pub(super) fn exec(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, 
 }
 
 fn execute(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, CliError> {
-    if arguments.tty && !rustix::termios::isatty(std::io::stdin()) {
-        return Err(CliError::new(
-            "standard input is no terminal, so `--tty` has nothing to show on",
-        )
-        .hint("leave out `-t`, or run it in a terminal".to_owned()));
+    if arguments.tty {
+        require_terminal()?;
     }
     let store = context.store()?;
     let container = existing(&store, &arguments.container)?;

@@ -9,8 +9,8 @@ use corten_store::{Container, RunningContainer, Store};
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::process::PidFd;
 
-use super::Context;
 use super::ps::find_container;
+use super::{Context, flag};
 use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StopArgs};
 use crate::error::CliError;
 
@@ -30,12 +30,21 @@ pub(super) fn begin(
     is_quiet: bool,
 ) -> Result<ExitCode, CliError> {
     let id = container.record().id.clone();
+    start_taken(context, container, is_quiet)?;
+    context.ui.line(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_taken(
+    context: &Context,
+    container: RunningContainer,
+    is_quiet: bool,
+) -> Result<(), CliError> {
     let begun = corten_monitor::start(&context.settings.root, container)?;
     for warning in begun.warnings.iter().filter(|_| !is_quiet) {
         context.ui.warning(warning);
     }
-    context.ui.line(&id);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// `corten start CONTAINER…`.
@@ -44,20 +53,11 @@ pub(super) fn start(context: &Context, arguments: &ContainersArgs) -> Result<Exi
     Ok(each(context, &store, &arguments.containers, |container, name| {
         // As in Docker, one that runs is as it was asked for.
         if !container.running {
-            start_one(context, &store, &container.record.id)?;
+            start_taken(context, store.take_container(&container.record.id)?, false)?;
         }
         context.ui.line(name);
         Ok(())
     }))
-}
-
-fn start_one(context: &Context, store: &Store, id: &str) -> Result<(), CliError> {
-    let taken = store.take_container(id)?;
-    let begun = corten_monitor::start(&context.settings.root, taken)?;
-    for warning in &begun.warnings {
-        context.ui.warning(warning);
-    }
-    Ok(())
 }
 
 /// `corten stop CONTAINER…`.
@@ -81,21 +81,14 @@ pub(super) fn restart(context: &Context, arguments: &StopArgs) -> Result<ExitCod
                 .hint("one without `--rm` can be restarted".to_owned()));
         }
         stop_one(&store, container, signal, arguments.time)?;
-        start_one(context, &store, &container.record.id)?;
+        start_taken(context, store.take_container(&container.record.id)?, false)?;
         context.ui.line(name);
         Ok(())
     }))
 }
 
 fn signal(arguments: &StopArgs) -> Result<Option<i32>, CliError> {
-    arguments.signal.as_deref().map(read_signal).transpose()
-}
-
-fn read_signal(text: &str) -> Result<i32, CliError> {
-    parse_signal(text).map_err(|error| {
-        let hint = error.hint();
-        CliError::new(format!("failed to read `--signal`: {error}")).hint(hint)
-    })
+    arguments.signal.as_deref().map(|text| flag("signal", parse_signal(text))).transpose()
 }
 
 fn stop_one(
@@ -133,7 +126,7 @@ pub(super) fn kill_and_wait(store: &Store, container: &Container) -> Result<(), 
 /// `corten kill CONTAINER…`.
 pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
-    let signal = read_signal(&arguments.signal)?;
+    let signal = flag("signal", parse_signal(&arguments.signal))?;
     Ok(each(context, &store, &arguments.containers, |container, name| {
         if !container.running {
             return Err(CliError::new(format!("container `{name}` is not running"))
@@ -209,10 +202,11 @@ fn each(
 
 /// Finds a container that must be there.
 pub(super) fn existing(store: &Store, name: &str) -> Result<Container, CliError> {
-    find_container(store, name)?.ok_or_else(|| {
-        CliError::new(format!("no container `{name}`"))
-            .hint("`corten ps --all` lists them".to_owned())
-    })
+    find_container(store, name)?.ok_or_else(|| missing(name))
+}
+
+pub(super) fn missing(name: &str) -> CliError {
+    CliError::new(format!("no container `{name}`")).hint("`corten ps --all` lists them".to_owned())
 }
 
 pub(super) fn control(store: &Store, container: &Container) -> Result<Option<Control>, CliError> {

@@ -6,8 +6,8 @@ use corten_monitor::log::{self, Follow, Query};
 use corten_oci::time::{parse_rfc3339, rfc3339_nanos};
 use corten_sys::clock::{Clock as _, SystemClock};
 
-use super::Context;
 use super::life::existing;
+use super::{Context, duration};
 use crate::cli::LogsArgs;
 use crate::error::CliError;
 
@@ -55,10 +55,8 @@ fn time(flag: &str, text: &str) -> Result<String, CliError> {
     if let Some(seconds) = parse_rfc3339(text).or_else(|| text.parse().ok()) {
         return Ok(rfc3339_nanos(seconds, 0));
     }
-    let ago = corten_dockerfile::duration::parse(text).map_err(|_| {
-        CliError::new(format!("failed to read `--{flag}`: `{text}` is no time"))
-            .hint("for example `2026-11-21T16:30:00Z`, or `10m` for ten minutes ago".to_owned())
-    })?;
+    let hint = "for example `2026-11-21T16:30:00Z`, or `10m` for ten minutes ago";
+    let ago = duration(flag, text, hint)?;
     let now = SystemClock.now();
     let seconds = now.seconds.saturating_sub(i64::try_from(ago.as_secs()).unwrap_or(i64::MAX));
     Ok(rfc3339_nanos(seconds, now.nanoseconds))

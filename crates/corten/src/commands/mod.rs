@@ -30,7 +30,9 @@ mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use corten_runtime::options::OptionError;
 use corten_store::{Store, StoreOptions};
 use corten_sys::userns::{self, RootlessIds};
 
@@ -53,6 +55,22 @@ impl Context {
     pub(crate) fn store(&self) -> Result<Store, CliError> {
         Ok(Store::open(&StoreOptions::here(&self.settings.root)?)?)
     }
+}
+
+/// Names the flag in the message of a value that cannot be understood.
+fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
+    result.map_err(|error| {
+        let hint = error.hint();
+        CliError::new(format!("failed to read `--{name}`: {error}")).hint(hint)
+    })
+}
+
+/// Reads the time that a flag gives; at most what Go can hold, 292 years.
+fn duration(name: &str, text: &str, hint: &str) -> Result<Duration, CliError> {
+    corten_dockerfile::duration::parse(text).map_err(|_| {
+        CliError::new(format!("failed to read `--{name}`: `{text}` is no time"))
+            .hint(hint.to_owned())
+    })
 }
 
 /// Runs the command and turns its result into the process's exit code.

@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
 use super::Context;
+use super::life::{kill_and_wait, missing};
 use super::ps::find_container;
 use crate::cli::RmArgs;
 use crate::error::CliError;
@@ -13,8 +14,7 @@ pub(super) fn rm(context: &Context, arguments: &RmArgs) -> Result<ExitCode, CliE
             if arguments.force {
                 continue;
             }
-            return Err(CliError::new(format!("no container `{name}`"))
-                .hint("`corten ps --all` lists them".to_owned()));
+            return Err(missing(name));
         };
         if container.running {
             if !arguments.force {
@@ -22,7 +22,7 @@ pub(super) fn rm(context: &Context, arguments: &RmArgs) -> Result<ExitCode, CliE
                     "`corten stop {name}` first, or kill and remove it: `corten rm --force {name}`"
                 )));
             }
-            super::life::kill_and_wait(&store, &container)?;
+            kill_and_wait(&store, &container)?;
         }
         // One that goes away at its end has gone by now.
         if store.container(&container.record.id)?.is_some() {

@@ -4,7 +4,7 @@ use corten_runtime::options;
 use corten_store::{CacheMounts, GcPolicy, Repair};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, duration, flag};
 use crate::cli::{FsckArgs, PruneArgs, SystemCommand};
 use crate::error::CliError;
 use crate::ui;
@@ -98,19 +98,12 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
 }
 
 fn keep_storage(text: &str) -> Result<u64, CliError> {
-    options::parse_bytes(text).map_err(|error| {
-        let hint = error.hint();
-        CliError::new(format!("failed to read `--keep-storage`: {error}")).hint(hint)
-    })
+    flag("keep-storage", options::parse_bytes(text))
 }
 
 fn keep_younger(text: &str) -> Result<i64, CliError> {
-    let wrong = || {
-        CliError::new(format!("failed to read `--keep-younger`: `{text}` is no time"))
-            .hint("for example `24h` or `90m`".to_owned())
-    };
-    let time = corten_dockerfile::duration::parse(text).map_err(|_| wrong())?;
-    i64::try_from(time.as_secs()).map_err(|_| wrong())
+    let time = duration("keep-younger", text, "for example `24h` or `90m`")?;
+    Ok(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Exit 1 when something is damaged and was not repaired.

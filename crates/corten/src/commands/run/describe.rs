@@ -5,9 +5,8 @@ use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
 use corten_runtime::{ContainerSpec, Rootfs, Stdin, UserNamespace};
 use corten_store::{ContainerRecord, Image, RunningContainer, Store};
 
-use super::options::flag;
 use crate::cli::ContainerArgs;
-use crate::commands::Context;
+use crate::commands::{Context, duration, flag};
 use crate::error::CliError;
 
 /// The image's layers, top first, and the container's own directory above them.
@@ -91,12 +90,9 @@ fn health(arguments: &ContainerArgs, image: &Image) -> Result<Option<Health>, Cl
     }
     let time = |name: &str, text: &Option<String>, known: &mut i64| -> Result<(), CliError> {
         let Some(text) = text else { return Ok(()) };
-        let wrong = || {
-            CliError::new(format!("failed to read `--{name}`: `{text}` is no time"))
-                .hint("for example `30s` or `1m30s`".to_owned())
-        };
-        let time = corten_dockerfile::duration::parse(text).map_err(|_| wrong())?;
-        *known = i64::try_from(time.as_nanos()).map_err(|_| wrong())?;
+        let time = duration(name, text, "for example `30s` or `1m30s`")?;
+        // The reader of durations knows none that is longer.
+        *known = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         Ok(())
     };
     time("health-interval", &arguments.health_interval, &mut config.interval)?;

@@ -45,13 +45,19 @@ pub(super) fn not_started(mut error: CliError) -> CliError {
     error
 }
 
+/// Fails if there is no terminal that a container's could be shown on.
+pub(super) fn require_terminal() -> Result<(), CliError> {
+    if rustix::termios::isatty(std::io::stdin()) {
+        return Ok(());
+    }
+    Err(CliError::new("standard input is no terminal, so `--tty` has nothing to show on")
+        .hint("leave out `-t`, or run it in a terminal".to_owned()))
+}
+
 fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     let flags = &arguments.container;
-    if flags.tty && !arguments.detach && !rustix::termios::isatty(std::io::stdin()) {
-        return Err(CliError::new(
-            "standard input is no terminal, so `--tty` has nothing to show on",
-        )
-        .hint("leave out `-t`, or run it in a terminal".to_owned()));
+    if flags.tty && !arguments.detach {
+        require_terminal()?;
     }
     let prepared = prepare(context, flags)?;
     if arguments.plan {

@@ -6,8 +6,9 @@ use corten_runtime::options::{self, MountSource, VolumeMount, VolumeSource};
 use corten_runtime::{BindMount, BindOptions, Mount};
 use corten_store::{Filling, Image, Store};
 
-use super::options::{existing, flag};
+use super::options::existing;
 use crate::cli::ContainerArgs;
+use crate::commands::flag;
 use crate::error::CliError;
 
 /// A volume that a container has.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use corten_runtime::cdi;
 use corten_runtime::network::{self, PortMapping};
-use corten_runtime::options::{self, DeviceOption, OptionError, SecurityOption};
+use corten_runtime::options::{self, DeviceOption, SecurityOption};
 use corten_runtime::user::{self, User};
 use corten_runtime::{
     BindMount, Capability, ContainerSpec, HostFiles, Limit, Network, Rlimit, Rootfs, Seccomp,
@@ -14,7 +14,7 @@ use corten_runtime::{
 use corten_store::{Image, Snapshot, Store};
 
 use crate::cli::{ContainerArgs, NetworkFlag};
-use crate::commands::Context;
+use crate::commands::{Context, flag};
 use crate::error::CliError;
 
 use super::mounts::{Mounts, UsedVolume};
@@ -89,14 +89,6 @@ impl Request {
     pub(super) fn spec(&self, rootfs: Rootfs) -> ContainerSpec {
         ContainerSpec { rootfs, ..self.spec.clone() }
     }
-}
-
-/// Names the flag in the message of a value that cannot be understood.
-pub(super) fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CliError> {
-    result.map_err(|error| {
-        let hint = error.hint();
-        CliError::new(format!("failed to read `--{name}`: {error}")).hint(hint)
-    })
 }
 
 /// Docker's rule: a new entrypoint drops the image's command, a new command keeps the entrypoint.
