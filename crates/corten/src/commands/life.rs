@@ -97,17 +97,16 @@ fn stop_one(
     signal: Option<i32>,
     time: Option<u32>,
 ) -> Result<(), CliError> {
-    if !container.running {
-        return Ok(());
-    }
-    if let Some(control) = control(store, container)? {
-        control.stop(signal, time)?;
-    } else if let Some(process) = runner(store, container)? {
-        // One in the foreground passes the signal on, or ends before its program has begun.
-        process.signal(signal.unwrap_or(libc::SIGTERM)).map_err(CliError::new)?;
-        let time = Duration::from_secs(time.unwrap_or(10).into());
-        if !process.wait_end(Some(time)).map_err(CliError::new)? {
-            process.kill().map_err(CliError::new)?;
+    match reach(store, container)? {
+        None => return Ok(()),
+        Some(Runner::Monitor(control)) => control.stop(signal, time)?,
+        Some(Runner::Foreground(process)) => {
+            // It passes the signal on, or ends before its program has begun.
+            process.signal(signal.unwrap_or(libc::SIGTERM)).map_err(CliError::new)?;
+            let time = Duration::from_secs(time.unwrap_or(10).into());
+            if !process.wait_end(Some(time)).map_err(CliError::new)? {
+                process.kill().map_err(CliError::new)?;
+            }
         }
     }
     wait_until_gone(store, container)
@@ -115,10 +114,10 @@ fn stop_one(
 
 /// Kills a container that runs, and waits until it has gone.
 pub(super) fn kill_and_wait(store: &Store, container: &Container) -> Result<(), CliError> {
-    if let Some(control) = control(store, container)? {
-        control.stop(Some(libc::SIGKILL), Some(0))?;
-    } else if let Some(process) = runner(store, container)? {
-        process.kill().map_err(CliError::new)?;
+    match reach(store, container)? {
+        None => return Ok(()),
+        Some(Runner::Monitor(control)) => control.stop(Some(libc::SIGKILL), Some(0))?,
+        Some(Runner::Foreground(process)) => process.kill().map_err(CliError::new)?,
     }
     wait_until_gone(store, container)
 }
@@ -134,10 +133,14 @@ pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, 
         }
         if signal == libc::SIGKILL {
             kill_and_wait(&store, container)?;
-        } else if let Some(control) = control(&store, container)? {
-            control.signal(signal)?;
-        } else if let Some(process) = runner(&store, container)? {
-            process.signal(signal).map_err(CliError::new)?;
+        } else {
+            match reach(&store, container)? {
+                None => {}
+                Some(Runner::Monitor(control)) => control.signal(signal)?,
+                Some(Runner::Foreground(process)) => {
+                    process.signal(signal).map_err(CliError::new)?;
+                }
+            }
         }
         context.ui.line(name);
         Ok(())
@@ -216,9 +219,44 @@ pub(super) fn control(store: &Store, container: &Container) -> Result<Option<Con
     Ok(corten_monitor::connect(&store.container_folder(&container.record.id)?)?)
 }
 
-/// The process that runs a container in the foreground; `None` if it has ended meanwhile.
-fn runner(store: &Store, container: &Container) -> Result<Option<PidFd>, CliError> {
-    let Some(pid) = container.state.pid else { return Ok(None) };
+/// Who runs a container.
+enum Runner {
+    Monitor(Control),
+    /// A command in somebody's terminal.
+    Foreground(PidFd),
+}
+
+/// Finds who runs a container; `None` if nobody does any more. One that is just being started in the
+/// background is waited for: its lock is on the way from the command to the monitor.
+fn reach(store: &Store, container: &Container) -> Result<Option<Runner>, CliError> {
+    let began = SystemClock.monotonic();
+    loop {
+        let Some(found) = store.container(&container.record.id)?.filter(|found| found.running)
+        else {
+            return Ok(None);
+        };
+        if let Some(control) = control(store, &found)? {
+            return Ok(Some(Runner::Monitor(control)));
+        }
+        if let Some(process) = foreground(store, &found)? {
+            return Ok(Some(Runner::Foreground(process)));
+        }
+        if SystemClock.monotonic().saturating_sub(began) > GONE_WAIT_MAX {
+            return Err(CliError::new(format!(
+                "whoever runs container `{}` does not answer",
+                found.record.name
+            )));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The process that runs a container in the foreground, if that is how it runs.
+fn foreground(store: &Store, container: &Container) -> Result<Option<PidFd>, CliError> {
+    // In the background it is the command that starts the monitor, until that says that it has begun.
+    let Some(pid) = container.state.pid.filter(|_| container.state.started.is_some()) else {
+        return Ok(None);
+    };
     let process = match PidFd::open(pid) {
         Ok(process) => process,
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),

@@ -241,7 +241,7 @@ fn a_killed_start_leaves_a_container_that_runs_or_none() {
         all.until("a settled state", |all| {
             matches!(all.field(&name, "State").as_str(), "" | "running")
         });
-        drop(all.0.run(&["rm", "--force", &name]));
+        all.ok(&["rm", "--force", &name]);
     }
     let left = |name: &str| corten_sys::file::list_dir(&all.0.root_dir().join(name)).unwrap();
     assert_eq!(left("containers"), ["lock"]);
