@@ -260,7 +260,10 @@ impl Judge<'_> {
         }
         let text = self.raw.line.get(part);
         if let Some(at) = args.json_broken_at.filter(|_| looks_like_array(self.raw.keyword, text)) {
-            let span = self.raw.line.span(Part::new(at.min(part.end), part.end.min(at + 1)));
+            let at = at.min(part.end);
+            let broken = self.raw.line.get(Part::new(at, part.end));
+            let length = broken.chars().next().map_or(0, char::len_utf8);
+            let span = self.raw.line.span(Part::new(at, at + length));
             let message = "this looks like a JSON array and is none, so a shell will run it";
             let hint = r#"write `["executable", "argument"]` with double quotes"#;
             self.diagnostics.push(Diagnostic::warning(message).at(span).with_hint(hint));

@@ -99,7 +99,7 @@ fn json_escapes_are_decoded() {
 #[test]
 fn json_that_breaks_off_is_the_shell_form() {
     check(
-        "CMD [\"a\", \"b\"\nCMD [\"a\" \"b\"]\nCMD [\"a\",]\nCMD [\"a\"] b\nCMD [\"\\x\"]\nCMD ['a']\nCMD [\"\\u12\"]\n",
+        "CMD [\"a\", \"b\"\nCMD [\"a\" \"b\"]\nCMD [\"a\",]\nCMD [\"a\"] b\nCMD [\"\\x\"]\nCMD ['a']\nCMD [\"\\u12\"]\nCMD [\"a\"]é\n",
         &expect![[r#"
             1 CMD shell "[\"a\", \"b\""
             2 CMD shell "[\"a\" \"b\"]"
@@ -108,6 +108,7 @@ fn json_that_breaks_off_is_the_shell_form() {
             5 CMD shell "[\"\\x\"]"
             6 CMD shell "['a']"
             7 CMD shell "[\"\\u12\"]"
+            8 CMD shell "[\"a\"]é"
             Dockerfile:1:14: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
             Dockerfile:2:10: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
             Dockerfile:3:10: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
@@ -115,6 +116,7 @@ fn json_that_breaks_off_is_the_shell_form() {
             Dockerfile:5:8: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
             Dockerfile:6:6: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
             Dockerfile:7:9: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
+            Dockerfile:8:10: warning: this looks like a JSON array and is none, so a shell will run it (hint: write `["executable", "argument"]` with double quotes)
         "#]],
     );
 }
