@@ -7,6 +7,7 @@ use corten_sys::error::IoError;
 
 use crate::exec_error::ExecError;
 use crate::network::NetworkError;
+use crate::plan::SysctlRefusal;
 use crate::spec::RlimitKind;
 
 /// Why a spec cannot become a plan on this host.
@@ -34,8 +35,18 @@ pub enum PlanError {
     InvalidLimit { limit: &'static str, problem: &'static str },
     #[error("the soft limit of `{kind}` is above its hard limit")]
     SoftAboveHard { kind: RlimitKind },
-    #[error("`{name}` is no kernel setting of a container")]
-    Sysctl { name: String },
+    #[error("kernel setting `{name}` cannot be set for a container: {reason}")]
+    Sysctl { name: String, reason: SysctlRefusal },
+    #[error("the {what} ids have no 0, which files of the system belong to")]
+    NoRootId { what: &'static str },
+    #[error("an ordinary user's files cannot be shown under other ids, which these maps need")]
+    OwnersOfMaps,
+    #[error("container `{id}`, whose namespaces are to be shared, was not looked up")]
+    NotLookedUp { id: String },
+    #[error("{what} cannot be had together with {other}")]
+    Conflict { what: &'static str, other: &'static str },
+    #[error("mounts of `{}` cannot be shared with the host: {reason}", path.display())]
+    NotShareable { path: PathBuf, reason: &'static str },
     #[error("ports cannot be published with network `{network}`")]
     PortsWithoutNetwork { network: &'static str },
     #[error("failed to understand the seccomp profile")]
@@ -64,6 +75,15 @@ impl PlanError {
             ),
             Self::LimitNotEnforceable { remedy, .. } => Some((*remedy).to_owned()),
             Self::PortsWithoutNetwork { .. } => Some("leave out `--network`".to_owned()),
+            Self::Sysctl { reason, .. } => reason.hint(),
+            Self::OwnersOfMaps => Some(
+                "leave the maps out: root of the container is you, so that with `-u 0` files in \
+                 `-v` directories are yours"
+                    .to_owned(),
+            ),
+            Self::NotShareable { .. } => {
+                Some("use `rslave`, with which mounts of the host reach the container".to_owned())
+            }
             _ => None,
         }
     }

@@ -28,6 +28,7 @@ mod error;
 mod exec_error;
 mod facts;
 mod init;
+mod namespaces;
 pub mod network;
 mod notice;
 pub mod options;
@@ -45,14 +46,15 @@ pub use error::{PlanError, RunError};
 pub use exec_error::ExecError;
 pub use facts::{HostFacts, Ids};
 pub use init::{INIT_ARGUMENT, init_main};
+pub use namespaces::{IdMapping, Namespace, Namespaces, Propagation, SharedMemory, UserNamespace};
 pub use network::ports::PortMapping;
 pub use notice::Notice;
-pub use plan::{Plan, plan, plan_another};
+pub use plan::{Plan, SysctlRefusal, plan, plan_another};
 pub use run::{
     Exit, Given, Io, Oom, Outcome, Output, Running, Started, Streams, TakeListener, attend, run,
     run_another,
 };
 pub use spec::{
     BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,
-    Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit, UserNamespace,
+    Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit,
 };

@@ -23,6 +23,8 @@ pub enum Notice {
     GroupsDropped { count: usize },
     /// The network has something to say.
     Network { warning: bool, text: String },
+    /// What the container's first process leaves behind among those of others goes on.
+    ProcessesNotGathered { reason: String },
     /// Tidying up after the container failed.
     Cleanup { text: String },
 }
@@ -31,9 +33,10 @@ impl Notice {
     /// Returns true if it may be the reason when something does not work or is less safe.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::NoUserNamespace { .. } | Self::RlimitClamped { .. } | Self::Cleanup { .. } => {
-                true
-            }
+            Self::NoUserNamespace { .. }
+            | Self::RlimitClamped { .. }
+            | Self::ProcessesNotGathered { .. }
+            | Self::Cleanup { .. } => true,
             Self::Network { warning, .. } => *warning,
             Self::LimitNotSet { .. }
             | Self::ProcessesCountedPerUser { .. }
@@ -59,6 +62,11 @@ impl fmt::Display for Notice {
             Self::GroupsDropped { count } => write!(
                 f,
                 "{count} supplementary groups were left out, since your user has no range of ids"
+            ),
+            Self::ProcessesNotGathered { reason } => write!(
+                f,
+                "programs that the container's first one leaves behind go on after its end, since \
+                 {reason}"
             ),
             Self::Network { text, .. } | Self::Cleanup { text } => f.write_str(text),
         }

@@ -11,6 +11,7 @@ use corten_sys::userns::{is_whole_system, own_map};
 
 pub(crate) use crate::capability::{Capability, default_capabilities};
 use crate::facts::SEARCH_PATH;
+use crate::namespaces::{Namespace, Namespaces, Propagation, SharedMemory, UserNamespace};
 use crate::network::ports::PortMapping;
 use crate::network::{self, resolv};
 
@@ -59,9 +60,13 @@ pub struct ContainerSpec {
     pub writable_sys: bool,
     pub rlimits: Vec<Rlimit>,
     pub user_namespace: UserNamespace,
+    #[serde(default)]
+    pub namespaces: Namespaces,
     /// Runs a tiny process 1 that reaps orphans and passes signals on.
     pub init: bool,
     pub shm_size_bytes: u64,
+    #[serde(default)]
+    pub shared_memory: SharedMemory,
     /// From -1000 to 1000; larger is killed sooner when the host runs out of memory.
     pub oom_score_adj: Option<i32>,
 }
@@ -98,8 +103,10 @@ impl ContainerSpec {
             writable_sys: false,
             rlimits: Vec::new(),
             user_namespace: UserNamespace::Auto,
+            namespaces: Namespaces::default(),
             init: false,
             shm_size_bytes: DEFAULT_SHM_BYTES,
+            shared_memory: SharedMemory::default(),
             oom_score_adj: None,
         }
     }
@@ -108,6 +115,14 @@ impl ContainerSpec {
     pub fn hostname(&self) -> &str {
         let short = self.id.get(..12).unwrap_or(&self.id);
         self.hostname.as_deref().unwrap_or(short)
+    }
+
+    /// Returns where the network namespace comes from, whichever part of the spec says so.
+    pub fn network_namespace(&self) -> &Namespace {
+        match self.network {
+            Network::Host => &Namespace::Host,
+            Network::None | Network::Default => &self.namespaces.network,
+        }
     }
 }
 
@@ -147,17 +162,32 @@ pub struct Rootfs {
     pub readonly: bool,
     /// Skips syncing `upper`; right wherever a crash means starting over.
     pub volatile: bool,
+    /// Files have on disk the ids that they have outside of the container, not those inside.
+    #[serde(default)]
+    pub keep_owners: bool,
+    /// How mounts go between the root and copies of it; all of its mounts are private without.
+    #[serde(default)]
+    pub propagation: Option<Propagation>,
 }
 
 impl Rootfs {
     /// Builds a root file system of layers, top first, whose changes stay in memory.
     pub fn in_memory(lowers: Vec<PathBuf>) -> Self {
-        Self { lowers, upper: None, work: None, readonly: false, volatile: true }
+        let (upper, work) = (None, None);
+        Self {
+            lowers,
+            upper,
+            work,
+            readonly: false,
+            volatile: true,
+            keep_owners: false,
+            propagation: None,
+        }
     }
 
     /// Builds a root file system of layers, top first, whose changes go to `upper`.
     pub fn layered(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Self {
-        Self { lowers, upper: Some(upper), work: Some(work), readonly: false, volatile: true }
+        Self { upper: Some(upper), work: Some(work), ..Self::in_memory(lowers) }
     }
 }
 
@@ -201,6 +231,8 @@ pub struct BindOptions {
     pub no_exec: bool,
     /// Owners are not translated to the container's: those that it does not have look like nobody.
     pub keep_owners: bool,
+    #[serde(default)]
+    pub propagation: Propagation,
 }
 
 /// An empty file system in memory.
@@ -426,14 +458,4 @@ pub struct Rlimit {
     /// `u64::MAX` is no limit.
     pub soft: u64,
     pub hard: u64,
-}
-
-/// Whose ids the container's ids are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UserNamespace {
-    /// A user namespace of the container's own, wherever the host can do it.
-    Auto,
-    /// The caller's: root in the container is the caller's root, with fewer capabilities.
-    Host,
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::namespaces::Propagation;
 use crate::spec::RlimitKind;
 
 /// What the helper process does, in the caller's namespaces.
@@ -14,8 +15,11 @@ use crate::spec::RlimitKind;
 pub(crate) struct HelperPlan {
     /// `CLONE_NEW*` of the container.
     pub namespaces: u64,
-    /// The container's ids, as the kernel takes them; `None` shares the caller's.
+    /// The container's ids, as the kernel takes them; `None` shares the caller's or joins others'.
     pub id_maps: Option<IdMaps>,
+    /// Namespaces of others that the container is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<JoinStep>,
     /// Directories whose mounts are made while the container's process waits; the root first.
     pub root: RootStep,
     /// Files and directories of the host that the container will see, by position.
@@ -25,6 +29,14 @@ pub(crate) struct HelperPlan {
     pub oom_score_adj: Option<i32>,
     /// What the container's first process does.
     pub container: Vec<Step>,
+}
+
+/// A namespace that is joined, by its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinStep {
+    /// `CLONE_NEW*`.
+    pub namespace: u64,
+    pub path: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +105,27 @@ pub(crate) enum OverlayMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceStep {
     pub path: PathBuf,
+    #[serde(default)]
+    pub from: SourceFrom,
     pub recursive: bool,
     pub map_owners: bool,
     pub attributes: MountAttributes,
+    #[serde(default)]
+    pub propagation: Propagation,
+}
+
+/// Where a source comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SourceFrom {
+    /// The caller's files.
+    #[default]
+    Caller,
+    /// The files of the mount namespace behind this file.
+    MountNamespace(PathBuf),
+    /// A new file system of this type, of the namespaces that the helper is in. The container's
+    /// process has no right to make one where they are not its own.
+    FileSystem(String),
 }
 
 /// Mirrors [`corten_sys::mount::Attributes`] for the wire.
@@ -179,6 +209,10 @@ pub(crate) enum Step {
     },
     /// Makes the root file system read-only.
     MakeRootReadonly,
+    /// Says how mounts go between the root file system and copies of it.
+    PropagateRoot {
+        propagation: Propagation,
+    },
     Hostname {
         name: String,
     },
@@ -245,6 +279,7 @@ impl Step {
             Self::Mask { .. } => "mask",
             Self::MakeReadonly { .. } => "make read-only",
             Self::MakeRootReadonly => "make the root file system read-only",
+            Self::PropagateRoot { .. } => "set the propagation of the root file system",
             Self::Hostname { .. } => "set the host name",
             Self::Terminal { .. } => "make a terminal",
             Self::Rlimit { .. } => "set the limit",
@@ -296,6 +331,7 @@ impl fmt::Display for Step {
             Self::Sysctl { name, value } => write!(f, "set {name} = {value}"),
             Self::Mask { path } => write!(f, "mask {}", path.display()),
             Self::MakeReadonly { path } => write!(f, "make read-only {}", path.display()),
+            Self::PropagateRoot { propagation } => write!(f, "make the root {propagation}"),
             Self::Hostname { name } => write!(f, "set the host name {name}"),
             Self::Rlimit { resource, soft, hard } => {
                 write!(f, "limit {resource} to {}:{}", Limit(*soft), Limit(*hard))
@@ -379,12 +415,21 @@ impl fmt::Display for RootStep {
 
 impl fmt::Display for SourceStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "open {}", self.path.display())?;
+        match &self.from {
+            SourceFrom::Caller => write!(f, "open {}", self.path.display())?,
+            SourceFrom::MountNamespace(of) => {
+                write!(f, "open {} in {}", self.path.display(), of.display())?;
+            }
+            SourceFrom::FileSystem(kind) => write!(f, "make {kind} for {}", self.path.display())?,
+        }
         if self.recursive {
             f.write_str(" with the mounts below it")?;
         }
         if self.map_owners {
             f.write_str(", owners mapped")?;
+        }
+        if self.propagation != Propagation::Private {
+            write!(f, ", {}", self.propagation)?;
         }
         write_attributes(f, self.attributes)
     }

@@ -39,6 +39,26 @@ impl Attributes {
     }
 }
 
+/// How mounts go back and forth between a mount and its copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    Private,
+    Slave,
+    Shared,
+    Unbindable,
+}
+
+impl Propagation {
+    fn bits(self) -> u64 {
+        match self {
+            Self::Private => libc::MS_PRIVATE,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Shared => libc::MS_SHARED,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
 /// A file system about to be mounted.
 #[derive(Debug)]
 pub struct FileSystem(OwnedFd);
@@ -109,30 +129,47 @@ pub fn attach_at(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
 
 /// Adds attributes to a mount, and with `recursive` to the ones below it.
 pub fn restrict(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::Result<()> {
-    set_attributes(mount, attributes.bits(), None, recursive)
+    set_attributes(mount, attributes.bits(), None, None, recursive)
 }
 
-/// Adds attributes to a detached mount and shows its files' owners through a user namespace.
+/// Adds attributes to a detached mount and says how mounts go between it and its copies.
+pub fn restrict_and_propagate(
+    mount: BorrowedFd<'_>,
+    attributes: Attributes,
+    propagation: Propagation,
+    recursive: bool,
+) -> io::Result<()> {
+    set_attributes(mount, attributes.bits(), Some(propagation), None, recursive)
+}
+
+/// Says how mounts go between a mount and its copies.
+pub fn propagate(mount: BorrowedFd<'_>, propagation: Propagation) -> io::Result<()> {
+    set_attributes(mount, 0, Some(propagation), None, false)
+}
+
+/// The same, and shows its files' owners through a user namespace.
 pub fn restrict_and_map(
     mount: BorrowedFd<'_>,
     attributes: Attributes,
+    propagation: Propagation,
     user_namespace: BorrowedFd<'_>,
     recursive: bool,
 ) -> io::Result<()> {
     let bits = attributes.bits() | libc::MOUNT_ATTR_IDMAP;
-    set_attributes(mount, bits, Some(user_namespace), recursive)
+    set_attributes(mount, bits, Some(propagation), Some(user_namespace), recursive)
 }
 
 fn set_attributes(
     mount: BorrowedFd<'_>,
     bits: u64,
+    propagation: Option<Propagation>,
     user_namespace: Option<BorrowedFd<'_>>,
     recursive: bool,
 ) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: bits,
         attr_clr: 0,
-        propagation: 0,
+        propagation: propagation.map_or(0, Propagation::bits),
         userns_fd: user_namespace.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
@@ -149,6 +186,21 @@ fn set_attributes(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns true if mounts below the mount of an open file go to its copies and come from them.
+///
+/// The kernel tells only in `/proc/self/mountinfo`, so this is for mounts of the own namespace.
+pub fn is_shared(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(fd, "", flags, rustix::fs::StatxFlags::MNT_ID)?;
+    let id = stat.stx_mnt_id.to_string();
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    // ID, parent, device, root, mount point, options, then fields of which one is `shared:N`, `-`.
+    let is_it = |line: &&str| line.split(' ').next() == Some(id.as_str());
+    let line = text.lines().find(is_it).unwrap_or_default();
+    let mut tags = line.split(' ').skip(6).take_while(|field| *field != "-");
+    Ok(tags.any(|tag| tag.starts_with("shared:")))
 }
 
 /// Cuts every mount of this namespace off from the ones that it was copied from.

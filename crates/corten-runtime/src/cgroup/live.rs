@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corten_sys::error::{IoError, at};
 use corten_sys::file;
+use corten_sys::process::PidFd;
 use rustix::fs::{Mode, OFlags};
 
 use super::plan::{CgroupPlan, GroupPlan};
@@ -18,6 +20,9 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 const STALE_REMOVED: usize = 64;
 /// A concurrent `corten` may remove an empty group just before it is used.
 const ATTEMPTS: usize = 3;
+/// A second: killed processes are gone in a few rounds, unless the kernel waits for a device.
+const KILL_ROUNDS: usize = 500;
+const KILL_PAUSE: Duration = Duration::from_millis(2);
 
 /// The groups that exist for a container.
 #[derive(Debug)]
@@ -75,9 +80,9 @@ impl Groups {
         fd.map(Some).map_err(at("open", &group.directory))
     }
 
-    /// Puts a process into the groups of cgroup v1.
-    pub(crate) fn attach(&self, pid: u32) -> Result<(), IoError> {
-        if self.v2 {
+    /// Puts a process into the groups, unless it was started there.
+    pub(crate) fn attach(&self, pid: u32, started_there: bool) -> Result<(), IoError> {
+        if self.v2 && started_there {
             return Ok(());
         }
         for group in &self.groups {
@@ -93,6 +98,30 @@ impl Groups {
             }
         }
         Ok(())
+    }
+
+    /// Ends every process that is in the groups, for a container whose first process does not take all
+    /// others with it.
+    pub(crate) fn kill(&self) -> Result<(), IoError> {
+        let Some(group) = self.groups.first() else { return Ok(()) };
+        let all = group.directory.join("cgroup.kill");
+        if self.v2 && absent_is_fine(write(&all, "1")).is_ok() && all.exists() {
+            return Ok(());
+        }
+        // Each round meets those that were started by the ones of the round before.
+        for _ in 0..KILL_ROUNDS {
+            let listed = read(&group.directory, "cgroup.procs").unwrap_or_default();
+            let pids: Vec<u32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in pids {
+                end(&group.directory, pid)?;
+            }
+            std::thread::sleep(KILL_PAUSE);
+        }
+        let source = std::io::Error::from_raw_os_error(libc::EBUSY);
+        Err(IoError::new("end the processes of", &group.directory, source))
     }
 
     /// Reads what became of the memory limit; `None` without one.
@@ -118,6 +147,17 @@ impl Groups {
         let remove = |group: &Group| absent_is_fine(file::remove_dir(&group.directory)).err();
         self.groups.iter().rev().filter_map(remove).collect()
     }
+}
+
+/// Ends a process if it is in the group: by now, its number may be another one's.
+fn end(directory: &Path, pid: u32) -> Result<(), IoError> {
+    // One that has ended is what is wanted.
+    let Ok(process) = PidFd::open(pid) else { return Ok(()) };
+    let listed = read(directory, "cgroup.procs").unwrap_or_default();
+    if listed.lines().any(|line| line.parse() == Ok(pid)) {
+        process.kill().map_err(at("end the processes of", directory))?;
+    }
+    Ok(())
 }
 
 /// Where the group of a container is whose processes this process starts.

@@ -73,8 +73,27 @@ pub(crate) fn plan(
         }
         add(&mut groups, facts, wanted);
     }
+    if !spec.namespaces.pid.is_new() && groups.is_empty() {
+        gather(&mut groups, facts, notices);
+    }
     let v2 = matches!(facts, CgroupFacts::V2 { .. });
     Ok(CgroupPlan { v2, groups: groups.into_values().collect(), parents: parents(facts) })
+}
+
+/// Makes a group without a limit, which tells the processes of a container from those of others.
+fn gather(
+    groups: &mut BTreeMap<String, GroupPlan>,
+    facts: &CgroupFacts,
+    notices: &mut Vec<Notice>,
+) {
+    let (controller, limit) = ("pids", "process");
+    match available(facts, controller) {
+        Err((reason, _)) => notices.push(Notice::ProcessesNotGathered { reason }),
+        Ok(()) => {
+            let (required, v1, v2) = (false, Vec::new(), Vec::new());
+            add(groups, facts, Wanted { limit, controller, required, v1, v2 });
+        }
+    }
 }
 
 /// Returns every group below which ours may be, as far as we may remove them.

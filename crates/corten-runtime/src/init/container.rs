@@ -115,6 +115,9 @@ impl Walker {
                 Attributes { readonly: true, ..Attributes::default() },
                 false,
             ),
+            Step::PropagateRoot { propagation } => {
+                mount::propagate(self.root()?, (*propagation).into())
+            }
             Step::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
             Step::Terminal { uid, console } => self.make_terminal(*uid, *console),
             Step::Rlimit { resource, soft, hard } => {
@@ -253,7 +256,13 @@ impl Walker {
     }
 
     fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        // A slash stands for a dot within a part, as in sysctl(8).
+        let swapped = name.chars().map(|letter| match letter {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        });
+        let path = Path::new("/proc/sys").join(swapped.collect::<String>());
         let file = target::open_for_writing(self.root()?, &path)?;
         rustix::io::write(&file, value.as_bytes())?;
         Ok(())

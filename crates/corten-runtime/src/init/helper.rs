@@ -12,7 +12,7 @@ use rustix::process::{DumpableBehavior, Pid, Rlimit};
 
 use super::{container, layers};
 use crate::report::Report;
-use crate::steps::{HelperPlan, IdMaps, RaisedLimit, RootStep};
+use crate::steps::{HelperPlan, IdMaps, JoinStep, RaisedLimit, RootStep};
 
 /// Arguments that say which descriptors follow the first three, in this order.
 pub(crate) const WITH_CGROUP: &str = "cgroup";
@@ -84,6 +84,7 @@ pub(super) fn main() -> io::Result<()> {
     // In a container's mount namespace, the node would be one that its programs can replace.
     let null = mount::open_null()?;
     reported(join(&plan, joined), &control)?;
+    let early = reported(enter(&plan), &control)?;
     let options = CloneOptions {
         namespaces: plan.namespaces,
         sibling: true,
@@ -97,7 +98,7 @@ pub(super) fn main() -> io::Result<()> {
     drop((theirs, cgroup));
     let child = PidFd::open(pid).map_err(Failure::of("watch the container's first process"));
     let child = reported(child, &control)?;
-    let prepared = prepare(&plan, pid, &child, control.as_fd(), ours.as_fd());
+    let prepared = prepare(&plan, early, (pid, &child), control.as_fd(), ours.as_fd());
     if prepared.is_err() {
         // The first failure is the one to report; the kill can only fail if there is nobody left.
         child.kill().unwrap_or_default();
@@ -114,6 +115,62 @@ fn join(plan: &HelperPlan, joined: Option<OwnedFd>) -> Result<(), Failure> {
     let missing = || Failure::of(attempt)(io::Error::from_raw_os_error(libc::EBADF));
     let joined = joined.ok_or_else(missing)?;
     namespace::join(joined.as_fd(), namespaces).map_err(Failure::of(attempt))
+}
+
+/// The root file system and the sources.
+struct Mounts {
+    root: OwnedFd,
+    sources: Vec<OwnedFd>,
+}
+
+/// Enters the namespaces of others that the container will be in, of which the one of process ids is for
+/// children only.
+///
+/// In a user namespace of others, this process has no power any more over what is the caller's. What
+/// needs that comes first, and the container inherits it.
+fn enter(plan: &HelperPlan) -> Result<Option<Mounts>, Failure> {
+    const ATTEMPT: &str = "join the namespace";
+    let mut opened: Vec<(&JoinStep, OwnedFd)> = Vec::new();
+    for join in &plan.joins {
+        opened.push((join, layers::open(&join.path)?));
+    }
+    let users = opened.iter().find(|(join, _)| join.namespace == namespace::USER);
+    let mut early = None;
+    if let Some((_, users)) = users {
+        early = Some(make_mounts(plan, Some(users.as_fd()))?);
+        for limit in &plan.raised_limits {
+            raise(None, *limit)?;
+        }
+        adjust_oom(plan, "self")?;
+    }
+    let mut refused = Vec::new();
+    for (join, fd) in &opened {
+        match namespace::enter(fd.as_fd()) {
+            // The users' may give the right to it, and comes last.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) && users.is_some() => {
+                refused.push((join, fd));
+            }
+            other => other.map_err(Failure::at(ATTEMPT, &join.path))?,
+        }
+    }
+    for (join, fd) in refused {
+        namespace::enter(fd.as_fd()).map_err(Failure::at(ATTEMPT, &join.path))?;
+    }
+    Ok(early)
+}
+
+/// Makes the root file system and the sources.
+fn make_mounts(
+    plan: &HelperPlan,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<Mounts, Failure> {
+    // Before the layers: those may cover paths in this process's view.
+    let sources: Vec<OwnedFd> = plan
+        .sources
+        .iter()
+        .map(|source| layers::source(source, user_namespace))
+        .collect::<Result<_, _>>()?;
+    Ok(Mounts { root: layers::root(&plan.root, user_namespace)?, sources })
 }
 
 /// Tells the caller of a failure.
@@ -158,8 +215,8 @@ fn new_keyring() -> Result<(), Failure> {
 
 fn prepare(
     plan: &HelperPlan,
-    pid: u32,
-    child: &PidFd,
+    early: Option<Mounts>,
+    (pid, child): (u32, &PidFd),
     control: BorrowedFd<'_>,
     container: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
@@ -173,22 +230,17 @@ fn prepare(
         socket::send(container, b"mounts", &[]).map_err(Failure::of("hand over the mounts"))?;
         return Report::Prepared.send(control, &[]).map_err(Failure::of("tell that all is ready"));
     }
-    for limit in &plan.raised_limits {
-        raise(pid, *limit)?;
-    }
-    if let Some(adjustment) = plan.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        write(Path::new(&path), &adjustment.to_string())?;
-    }
-    let user_namespace = layers::user_namespace(plan, pid)?;
-    let user_namespace = user_namespace.as_ref().map(AsFd::as_fd);
-    // Before the layers: those may cover paths in this process's view.
-    let sources: Vec<OwnedFd> = plan
-        .sources
-        .iter()
-        .map(|source| layers::source(source, user_namespace))
-        .collect::<Result<_, _>>()?;
-    let root = layers::root(&plan.root, user_namespace)?;
+    let Mounts { root, sources } = match early {
+        Some(mounts) => mounts,
+        None => {
+            for limit in &plan.raised_limits {
+                raise(Some(pid), *limit)?;
+            }
+            adjust_oom(plan, &pid.to_string())?;
+            let user_namespace = layers::user_namespace(plan, pid)?;
+            make_mounts(plan, user_namespace.as_ref().map(AsFd::as_fd))?
+        }
+    };
     let mut fds = vec![root.as_fd()];
     fds.extend(sources.iter().map(AsFd::as_fd));
     socket::send(container, b"mounts", &fds).map_err(Failure::of("hand over the mounts"))?;
@@ -209,9 +261,15 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn raise(pid: u32, limit: RaisedLimit) -> Result<(), Failure> {
+fn adjust_oom(plan: &HelperPlan, process: &str) -> Result<(), Failure> {
+    let Some(adjustment) = plan.oom_score_adj else { return Ok(()) };
+    write(Path::new(&format!("/proc/{process}/oom_score_adj")), &adjustment.to_string())
+}
+
+/// Raises a limit of a process, or of this one.
+fn raise(pid: Option<u32>, limit: RaisedLimit) -> Result<(), Failure> {
     let resource = limit.resource.resource();
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let unlimited = |value: u64| (value != u64::MAX).then_some(value);
     let current = rustix::process::getrlimit(resource).current;
     let raised = Rlimit { current, maximum: unlimited(limit.hard) };

@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use corten_sys::mount::{self, Attributes, FileSystem};
+use corten_sys::mount::{self, Attributes, FileSystem, Propagation};
 use corten_sys::{namespace, process};
 use rustix::fs::{Mode, OFlags};
 
 use super::helper::Failure;
 use crate::report::Report;
-use crate::steps::{HelperPlan, Overlay, OverlayMethod, RootStep, SourceStep, Upper};
+use crate::steps::{HelperPlan, Overlay, OverlayMethod, RootStep, SourceFrom, SourceStep, Upper};
 
 const MAKE_OVERLAY: &str = "mount the overlay of";
 
@@ -29,10 +29,13 @@ pub(super) fn user_namespace(plan: &HelperPlan, pid: u32) -> Result<Option<Owned
     if !root && !plan.sources.iter().any(|source| source.map_owners) {
         return Ok(None);
     }
-    let path = format!("/proc/{pid}/ns/user");
+    open(Path::new(&format!("/proc/{pid}/ns/user"))).map(Some)
+}
+
+/// Opens a file of the caller's for reading.
+pub(super) fn open(path: &Path) -> Result<OwnedFd, Failure> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path.as_str(), flags, Mode::empty());
-    fd.map(Some).map_err(Failure::at("open", Path::new(&path)))
+    rustix::fs::open(path, flags, Mode::empty()).map_err(Failure::at("open", path))
 }
 
 /// Makes a mount of something of the host.
@@ -41,10 +44,50 @@ pub(super) fn source(
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, Failure> {
     let namespace = user_namespace.filter(|_| step.map_owners);
-    copy(&step.path, step.attributes.into(), namespace, step.recursive)
+    let SourceStep { path, recursive, propagation, .. } = step;
+    let attributes = step.attributes.into();
+    let copy = match &step.from {
+        SourceFrom::Caller => mount::copy_path(path, *recursive),
+        SourceFrom::MountNamespace(of) => {
+            let of = open(of)?;
+            elsewhere(of.as_fd(), || mount::copy_path(path, *recursive))
+        }
+        SourceFrom::FileSystem(kind) => {
+            let system = FileSystem::new(kind).map_err(Failure::at("mount", path))?;
+            return system.mount(attributes).map_err(Failure::at("mount", path));
+        }
+    };
+    let copy = copy.map_err(Failure::at("mount", path))?;
+    let propagation = Propagation::from(*propagation);
+    if propagation == Propagation::Shared {
+        // The copy would be shared with itself alone otherwise.
+        let place = mount::open_place(path).map_err(Failure::at("open", path))?;
+        if !mount::is_shared(place.as_fd()).map_err(Failure::at("look at the mount of", path))? {
+            let error = io::Error::from_raw_os_error(libc::EINVAL);
+            return Err(Failure::at("share, since it is no shared mount of the host,", path)(
+                error,
+            ));
+        }
+    }
+    restrict(copy, path, (attributes, propagation), namespace, *recursive)
+}
+
+/// Does something in another mount namespace and comes back.
+fn elsewhere<T>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own =
+        rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = mount::open_place(Path::new("/"))?;
+    namespace::enter(namespace)?;
+    let result = work();
+    namespace::enter(own.as_fd())?;
+    // The kernel has set both to the root of the namespace, which need not be ours.
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    result
 }
 
 /// Makes a mount of a path with the attributes, and with mapped owners if there is a namespace.
+/// Nothing that is mounted on the host later comes into it.
 fn copy(
     path: &Path,
     attributes: Attributes,
@@ -52,13 +95,24 @@ fn copy(
     recursive: bool,
 ) -> Result<OwnedFd, Failure> {
     let copy = mount::copy_path(path, recursive).map_err(Failure::at("mount", path))?;
+    restrict(copy, path, (attributes, Propagation::Private), user_namespace, recursive)
+}
+
+fn restrict(
+    copy: OwnedFd,
+    path: &Path,
+    (attributes, propagation): (Attributes, Propagation),
+    user_namespace: Option<BorrowedFd<'_>>,
+    recursive: bool,
+) -> Result<OwnedFd, Failure> {
+    let fd = copy.as_fd();
     match user_namespace {
         None => {
-            mount::restrict(copy.as_fd(), attributes, recursive)
+            mount::restrict_and_propagate(fd, attributes, propagation, recursive)
                 .map_err(Failure::at("restrict the mount of", path))?;
         }
         Some(namespace) => {
-            mount::restrict_and_map(copy.as_fd(), attributes, namespace, recursive)
+            mount::restrict_and_map(fd, attributes, propagation, namespace, recursive)
                 .map_err(|error| owners_refused(path, &error))?;
         }
     }

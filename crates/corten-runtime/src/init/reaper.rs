@@ -9,6 +9,10 @@ use rustix::process::{Pid, Signal, WaitOptions};
 /// Splits into process 1, which gets the number of its child, and the child, which goes on.
 pub(super) fn split(terminal: bool) -> io::Result<Option<u32>> {
     signals::block_all()?;
+    if std::process::id() != 1 {
+        // Among the processes of others, what is left behind would be theirs to reap.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    }
     match process::clone(CloneOptions::default())? {
         Cloned::Parent { pid } => Ok(Some(pid)),
         Cloned::Child => {

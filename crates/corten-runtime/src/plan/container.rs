@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
 use super::rootfs::absolute;
-use super::{Limits, Step};
+use super::{Limits, Step, sysctls};
 use crate::capability;
 use crate::cgroup::{CgroupFacts, CgroupPlan};
 use crate::error::PlanError;
 use crate::facts::{HostFacts, SEARCH_PATH};
+use crate::namespaces::{Namespace, Propagation, SharedMemory};
 use crate::notice::Notice;
 use crate::seccomp::{self, Architecture, ProfileContext};
 use crate::spec::{BindMount, ContainerSpec, Mount, Network, Seccomp, TmpfsMount};
-use crate::steps::{MountAttributes, SourceStep};
+use crate::steps::{MountAttributes, SourceFrom, SourceStep};
 
 /// The device nodes that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -74,7 +75,7 @@ impl<'a> Builder<'a> {
         self.devices()?;
         self.mounts()?;
         self.host_files();
-        if self.spec.network == Network::None {
+        if self.spec.network == Network::None && self.spec.namespaces.network.is_new() {
             self.steps.push(Step::Loopback);
         }
         if self.waits_for_caller() {
@@ -86,7 +87,12 @@ impl<'a> Builder<'a> {
         if self.spec.rootfs.readonly {
             self.steps.push(Step::MakeRootReadonly);
         }
-        self.steps.push(Step::Hostname { name: self.spec.hostname().to_owned() });
+        if let Some(propagation) = self.spec.rootfs.propagation {
+            self.steps.push(Step::PropagateRoot { propagation });
+        }
+        if self.spec.namespaces.uts.is_new() {
+            self.steps.push(Step::Hostname { name: self.spec.hostname().to_owned() });
+        }
         self.program(limits, true)?;
         Ok(self.steps)
     }
@@ -158,23 +164,40 @@ impl<'a> Builder<'a> {
     fn kernel_file_systems(&mut self) {
         let plain = MountAttributes::NOTHING_SPECIAL;
         let readonly = MountAttributes { readonly: !self.spec.writable_sys, ..plain };
-        self.mount("proc", "/proc", &[], plain);
-        if self.spec.network == Network::Host && !self.owns_host_network() {
+        self.of_namespace("proc", "/proc", &self.spec.namespaces.pid, plain);
+        if *self.spec.network_namespace() == Namespace::Host && !self.owns_host() {
             // A new one belongs to the network namespace, which is not ours.
-            let source = SourceStep {
-                path: PathBuf::from("/sys"),
-                recursive: true,
-                map_owners: false,
-                attributes: readonly,
-            };
-            self.attach(source, Path::new("/sys"));
+            self.attach(of_host("/sys", readonly), Path::new("/sys"));
             self.steps.push(Step::Mask { path: PathBuf::from("/sys/fs/cgroup") });
         } else {
-            self.mount("sysfs", "/sys", &[], readonly);
+            self.of_namespace("sysfs", "/sys", self.spec.network_namespace(), readonly);
         }
     }
 
-    fn owns_host_network(&self) -> bool {
+    /// Mounts a file system of the kernel's that shows a namespace. Only who administrates that may
+    /// make one: the container's process if it is its own, else the helper or, for an ordinary user
+    /// and the host's, nobody, so that what is mounted there is taken.
+    fn of_namespace(
+        &mut self,
+        kind: &str,
+        path: &'static str,
+        namespace: &Namespace,
+        attributes: MountAttributes,
+    ) {
+        let at = Path::new(path);
+        if namespace.is_new() || self.owns_host() || self.identity.is_joined() {
+            self.mount(kind, path, &[], attributes);
+        } else if *namespace == Namespace::Host && self.facts.is_rootless() {
+            self.attach(of_host(path, attributes), at);
+        } else {
+            let from = SourceFrom::FileSystem(kind.to_owned());
+            let source = SourceStep { from, recursive: false, ..of_host(path, attributes) };
+            self.attach(source, at);
+        }
+    }
+
+    /// Returns true if the container's process may do what root of the machine may.
+    fn owns_host(&self) -> bool {
         self.identity == Identity::Callers
     }
 
@@ -191,9 +214,7 @@ impl<'a> Builder<'a> {
         // The terminals themselves are devices.
         let pts = MountAttributes { no_devices: false, ..plain };
         self.mount("devpts", "/dev/pts", &options, pts);
-        let size = self.spec.shm_size_bytes.to_string();
-        self.mount("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", &size)], plain);
-        self.mount("mqueue", "/dev/mqueue", &[], plain);
+        self.shared_memory();
         for name in DEVICES {
             let path = Path::new("/dev").join(name);
             self.attach(device(&path, false), &path);
@@ -210,6 +231,31 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    fn shared_memory(&mut self) {
+        let plain = MountAttributes::NOTHING_SPECIAL;
+        let at = Path::new("/dev/shm");
+        let map_owners = self.identity.maps_owners();
+        match &self.spec.shared_memory {
+            SharedMemory::Shareable | SharedMemory::Private => {
+                let size = self.spec.shm_size_bytes.to_string();
+                self.mount("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", &size)], plain);
+            }
+            SharedMemory::None => {}
+            SharedMemory::Host => {
+                self.attach(SourceStep { map_owners, ..of_host("/dev/shm", plain) }, at);
+            }
+            SharedMemory::Of(namespace) => {
+                let from = SourceFrom::MountNamespace(namespace.clone());
+                self.attach(SourceStep { from, ..of_host("/dev/shm", plain) }, at);
+            }
+        }
+        let ipc = &self.spec.namespaces.ipc;
+        // Who has no power over the namespace has no queues to look at either.
+        if *ipc != Namespace::Host || !self.facts.is_rootless() {
+            self.of_namespace("mqueue", "/dev/mqueue", ipc, plain);
+        }
+    }
+
     fn mounts(&mut self) -> Result<(), PlanError> {
         for mount in &self.spec.mounts {
             match mount {
@@ -223,9 +269,17 @@ impl<'a> Builder<'a> {
     fn bind(&mut self, bind: &BindMount) -> Result<(), PlanError> {
         absolute("mount source", &bind.source)?;
         target(&bind.target)?;
+        let propagation = bind.options.propagation;
+        if propagation == Propagation::Shared && !self.owns_host() {
+            // What is mounted in such a container belongs to its users, not to those of the host.
+            let reason = "the container has users of its own, or is an ordinary user's";
+            return Err(PlanError::NotShareable { path: bind.source.clone(), reason });
+        }
         let source = SourceStep {
             path: bind.source.clone(),
+            from: SourceFrom::Caller,
             recursive: bind.recursive,
+            propagation,
             map_owners: self.identity.maps_owners() && !bind.options.keep_owners,
             attributes: MountAttributes {
                 readonly: bind.readonly,
@@ -276,14 +330,21 @@ impl<'a> Builder<'a> {
 
     /// Shows the container its own groups, so that programs can read their limits.
     fn cgroups(&mut self) {
-        if self.cgroup.groups.is_empty() {
-            return;
-        }
-        self.steps.push(Step::SeparateCgroups);
         let readonly = MountAttributes {
             readonly: !self.spec.writable_sys,
             ..MountAttributes::NOTHING_SPECIAL
         };
+        let path = "/sys/fs/cgroup";
+        if !self.spec.namespaces.cgroup.is_new() {
+            if self.facts.cgroups != CgroupFacts::None {
+                self.attach(of_host(path, readonly), Path::new(path));
+            }
+            return;
+        }
+        if self.cgroup.groups.is_empty() {
+            return;
+        }
+        self.steps.push(Step::SeparateCgroups);
         let CgroupFacts::V1 { controllers } = &self.facts.cgroups else {
             return self.mount("cgroup2", "/sys/fs/cgroup", &[], readonly);
         };
@@ -304,9 +365,8 @@ impl<'a> Builder<'a> {
     }
 
     fn sysctls(&mut self) -> Result<(), PlanError> {
-        let own_network = self.spec.network != Network::Host;
         let mut settings = BTreeMap::new();
-        if own_network {
+        if self.spec.network_namespace().is_new() {
             // As Docker does: ports below 1024 and ping need no capability in a network of one's
             // own.
             settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
@@ -314,10 +374,9 @@ impl<'a> Builder<'a> {
             settings.insert("net.ipv4.ping_group_range".to_owned(), groups);
         }
         for (name, value) in &self.spec.sysctls {
-            if !is_of_container(name, own_network) || value.contains('\0') {
-                return Err(PlanError::Sysctl { name: name.clone() });
-            }
-            settings.insert(name.clone(), value.clone());
+            let checked = sysctls::check(self.spec, name, value);
+            let refused = |reason| PlanError::Sysctl { name: name.clone(), reason };
+            settings.insert(checked.map_err(refused)?, value.clone());
         }
         let step = |(name, value)| Step::Sysctl { name, value };
         self.steps.extend(settings.into_iter().map(step));
@@ -384,11 +443,25 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What the caller has at a path, with all that is mounted there, under the owners that it has.
+fn of_host(path: &str, attributes: MountAttributes) -> SourceStep {
+    SourceStep {
+        path: PathBuf::from(path),
+        from: SourceFrom::Caller,
+        recursive: true,
+        map_owners: false,
+        attributes,
+        propagation: Propagation::Private,
+    }
+}
+
 fn device(path: &Path, readonly: bool) -> SourceStep {
     SourceStep {
         path: path.to_owned(),
+        from: SourceFrom::Caller,
         recursive: false,
         map_owners: false,
+        propagation: Propagation::Private,
         attributes: MountAttributes {
             readonly,
             no_devices: false,
@@ -400,27 +473,6 @@ fn device(path: &Path, readonly: bool) -> SourceStep {
 fn target(path: &Path) -> Result<(), PlanError> {
     absolute("mount target", path)?;
     if path.components().count() < 2 { Err(PlanError::MountOverRoot) } else { Ok(()) }
-}
-
-/// Returns true for settings that belong to the container's own namespaces.
-fn is_of_container(name: &str, own_network: bool) -> bool {
-    const OF_IPC: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
-    name.bytes().all(plain)
-        && !name.split(['.', '/']).any(str::is_empty)
-        && (OF_IPC.contains(&name)
-            || name.starts_with("fs.mqueue.")
-            || name == "kernel.domainname"
-            || (own_network && name.starts_with("net.")))
 }
 
 /// Returns the files to try, in order: the program itself, or its name in each directory of `PATH`.

@@ -4,7 +4,8 @@ use corten_sys::userns::{IdRange, format_map};
 
 use crate::error::PlanError;
 use crate::facts::{HostFacts, Ids};
-use crate::spec::{ContainerSpec, UserNamespace};
+use crate::namespaces::{IdMapping, UserNamespace};
+use crate::spec::{ContainerSpec, Mount};
 use crate::steps::IdMaps;
 
 /// The largest id that tools agree on; to the kernel, the largest number means "as before".
@@ -22,11 +23,26 @@ pub(super) enum Identity<'a> {
     Shifted { first: u32, count: u32 },
     /// The same numbers as in the caller's user namespace, in one below it.
     Nested { users: &'a [IdRange], groups: &'a [IdRange], setgroups: bool },
+    /// Those that somebody chose, or that a namespace of others has.
+    Mapped {
+        users: &'a [IdMapping],
+        groups: &'a [IdMapping],
+        setgroups: bool,
+        /// Files are shown under the container's ids by mapped mounts.
+        shows: bool,
+        /// The namespace is there already. Without maps, it is not known what it has.
+        joined: bool,
+    },
 }
 
 impl<'a> Identity<'a> {
-    pub(super) fn of(spec: &ContainerSpec, facts: &'a HostFacts) -> Self {
-        match (&facts.ids, spec.user_namespace) {
+    pub(super) fn of(spec: &'a ContainerSpec, facts: &'a HostFacts) -> Self {
+        match (&facts.ids, &spec.user_namespace) {
+            (ids, UserNamespace::Maps { users, groups }) => Self::mapped(ids, users, groups, false),
+            (ids, UserNamespace::Join { users, groups, .. }) => {
+                Self::mapped(ids, users, groups, true)
+            }
+            (ids, UserNamespace::Container(_)) => Self::mapped(ids, &[], &[], true),
             (Ids::Shift { .. }, UserNamespace::Host) => Self::Callers,
             (Ids::Given { users, groups, setgroups }, UserNamespace::Host) => {
                 Self::CallersGiven { users, groups, setgroups: *setgroups }
@@ -40,13 +56,33 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// Returns true if the container has a user namespace of its own.
+    fn mapped(ids: &Ids, users: &'a [IdMapping], groups: &'a [IdMapping], joined: bool) -> Self {
+        let setgroups = match ids {
+            Ids::Shift { .. } => true,
+            Ids::Given { setgroups, .. } => *setgroups,
+        };
+        let shows = matches!(ids, Ids::Shift { .. });
+        Self::Mapped { users, groups, setgroups, shows, joined }
+    }
+
+    /// Returns true if the container has another user namespace than the caller.
     pub(super) fn has_namespace(self) -> bool {
-        matches!(self, Self::Shifted { .. } | Self::Nested { .. })
+        !matches!(self, Self::Callers | Self::CallersGiven { .. })
+    }
+
+    /// Returns true if its user namespace is somebody else's.
+    pub(super) fn is_joined(self) -> bool {
+        matches!(self, Self::Mapped { joined: true, .. })
     }
 
     /// Returns true if files must be shown under other owners than they have.
     pub(super) fn maps_owners(self) -> bool {
+        matches!(self, Self::Shifted { .. } | Self::Mapped { shows: true, .. })
+    }
+
+    /// Returns true if mounts that show files under other owners may be done without, at the price
+    /// of the namespace.
+    pub(super) fn may_fall_back(self) -> bool {
         matches!(self, Self::Shifted { .. })
     }
 
@@ -54,13 +90,21 @@ impl<'a> Identity<'a> {
     pub(super) fn may_set_groups(self) -> bool {
         !matches!(
             self,
-            Self::Nested { setgroups: false, .. } | Self::CallersGiven { setgroups: false, .. }
+            Self::Nested { setgroups: false, .. }
+                | Self::CallersGiven { setgroups: false, .. }
+                | Self::Mapped { setgroups: false, .. }
         )
     }
 
     pub(super) fn maps(self) -> Option<IdMaps> {
         match self {
-            Self::Callers | Self::CallersGiven { .. } => None,
+            Self::Callers | Self::CallersGiven { .. } | Self::Mapped { joined: true, .. } => None,
+            Self::Mapped { users, groups, .. } => {
+                let ranges = |maps: &[IdMapping]| {
+                    format_map(&maps.iter().copied().map(IdRange::from).collect::<Vec<_>>())
+                };
+                Some(IdMaps { users: ranges(users), groups: ranges(groups) })
+            }
             Self::Shifted { first, count } => {
                 let map = format_map(&[IdRange { first: 0, outside: first, count }]);
                 Some(IdMaps { users: map.clone(), groups: map })
@@ -80,6 +124,9 @@ impl<'a> Identity<'a> {
         match self {
             Self::Callers | Self::CallersGiven { .. } | Self::Nested { .. } => (uid, gid),
             Self::Shifted { first, .. } => (first.saturating_add(uid), first.saturating_add(gid)),
+            Self::Mapped { users, groups, .. } => {
+                (outside_of(users, uid).unwrap_or(uid), outside_of(groups, gid).unwrap_or(gid))
+            }
         }
     }
 
@@ -90,6 +137,7 @@ impl<'a> Identity<'a> {
             Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
                 contains(groups, gid)
             }
+            Self::Mapped { groups, joined, .. } => has(groups, gid, joined),
         }
     }
 
@@ -99,13 +147,10 @@ impl<'a> Identity<'a> {
             Self::Callers => ID_MAX,
             Self::Shifted { count, .. } => count.saturating_sub(1),
             Self::Nested { groups, .. } | Self::CallersGiven { groups, .. } => {
-                let mut end = 0;
-                for range in groups {
-                    if range.first == end {
-                        end = end.saturating_add(range.count);
-                    }
-                }
-                end.saturating_sub(1)
+                last(groups.iter().map(|range| (range.first, range.count)))
+            }
+            Self::Mapped { groups, .. } => {
+                last(groups.iter().map(|range| (range.inside, range.count)))
             }
         }
     }
@@ -118,6 +163,7 @@ impl<'a> Identity<'a> {
             Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
                 contains(users, spec.uid)
             }
+            Self::Mapped { users, joined, .. } => has(users, spec.uid, joined),
         };
         let refuse = |what, id| PlanError::UnmappedId { what, id, available: self.available() };
         if !has_user {
@@ -130,6 +176,48 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// Refuses maps that the caller cannot give, or whose files it cannot show.
+    pub(super) fn check_maps(
+        self,
+        spec: &ContainerSpec,
+        facts: &HostFacts,
+    ) -> Result<(), PlanError> {
+        let Self::Mapped { users, groups, joined, .. } = self else { return Ok(()) };
+        if joined {
+            return Ok(());
+        }
+        let root = |what, maps: &[IdMapping]| match outside_of(maps, 0) {
+            Some(_) => Ok(()),
+            None => Err(PlanError::NoRootId { what }),
+        };
+        root("user", users)?;
+        root("group", groups)?;
+        let Ids::Given { users: own_users, groups: own_groups, .. } = &facts.ids else {
+            return Ok(());
+        };
+        for (what, maps, own) in [("user", users, own_users), ("group", groups, own_groups)] {
+            let covered = |mapping: &&IdMapping| {
+                let last = mapping.outside.checked_add(mapping.count.saturating_sub(1));
+                let within = |range: &IdRange| {
+                    mapping.outside >= range.first
+                        && last.is_some_and(|last| last - range.first < range.count)
+                };
+                own.iter().any(within)
+            };
+            if let Some(missing) = maps.iter().find(|mapping| !covered(mapping)) {
+                let available = own.iter().map(|range| u64::from(range.count)).sum();
+                return Err(PlanError::UnmappedId { what, id: missing.outside, available });
+            }
+        }
+        let shown = !spec.rootfs.keep_owners
+            || spec
+                .mounts
+                .iter()
+                .any(|mount| matches!(mount, Mount::Bind(bind) if !bind.options.keep_owners));
+        let same = users.iter().chain(groups).all(|mapping| mapping.inside == mapping.outside);
+        if shown && !same { Err(PlanError::OwnersOfMaps) } else { Ok(()) }
+    }
+
     fn available(self) -> u64 {
         match self {
             Self::Callers => u64::from(ID_MAX) + 1,
@@ -137,8 +225,33 @@ impl<'a> Identity<'a> {
             Self::Nested { users, .. } | Self::CallersGiven { users, .. } => {
                 users.iter().map(|range| u64::from(range.count)).sum()
             }
+            Self::Mapped { users, .. } => users.iter().map(|range| u64::from(range.count)).sum(),
         }
     }
+}
+
+/// Returns an id as the caller sees it.
+fn outside_of(maps: &[IdMapping], id: u32) -> Option<u32> {
+    let of = |mapping: &IdMapping| {
+        let offset = id.checked_sub(mapping.inside).filter(|offset| *offset < mapping.count)?;
+        mapping.outside.checked_add(offset)
+    };
+    maps.iter().find_map(of)
+}
+
+fn has(maps: &[IdMapping], id: u32, joined: bool) -> bool {
+    (joined && maps.is_empty()) || outside_of(maps, id).is_some()
+}
+
+/// The last of the ids from 0 on, of ranges of a first one and their number.
+fn last(ranges: impl Iterator<Item = (u32, u32)>) -> u32 {
+    let mut end = 0_u32;
+    for (first, count) in ranges {
+        if first == end {
+            end = end.saturating_add(count);
+        }
+    }
+    end.saturating_sub(1)
 }
 
 fn contains(ranges: &[IdRange], id: u32) -> bool {

@@ -3,19 +3,24 @@
 mod container;
 mod identity;
 mod rootfs;
+mod sysctls;
 
 use std::fmt;
 
 use corten_sys::namespace;
 use serde::Serialize;
 
+use crate::capability::default_capabilities;
 use crate::cgroup::{self, CgroupFacts, CgroupPlan};
 use crate::error::PlanError;
 use crate::facts::HostFacts;
+use crate::namespaces::{Namespace, SharedMemory, UserNamespace};
 use crate::network::ports::PortMapping;
 use crate::notice::Notice;
-use crate::spec::{ContainerSpec, Limit, Network, RlimitKind, Stdin, UserNamespace};
-use crate::steps::{HelperPlan, RaisedLimit, RootStep, Step};
+use crate::spec::{ContainerSpec, Limit, Network, RlimitKind, Stdin};
+use crate::steps::{HelperPlan, JoinStep, RaisedLimit, RootStep, Step};
+
+pub use sysctls::SysctlRefusal;
 
 use identity::Identity;
 
@@ -32,6 +37,9 @@ pub struct Plan {
     pub(crate) network: NetworkPlan,
     pub(crate) stdio: StdioPlan,
     pub(crate) helper: HelperPlan,
+    /// The container's processes are among others, and do not end with its first one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) among_others: bool,
     /// Carried out instead when the host turns out to be unable to show files under the
     /// container's ids.
     #[serde(skip)]
@@ -66,12 +74,21 @@ pub(crate) struct StdioPlan {
     pub owner: (u32, u32),
 }
 
+impl Plan {
+    /// Returns true if the container is in a user namespace of others that is joined before it is made.
+    pub(crate) fn joins_users(&self) -> bool {
+        self.helper.joins.iter().any(|join| join.namespace == namespace::USER)
+    }
+}
+
 /// Decides how a container will be run on a host.
 pub fn plan(spec: &ContainerSpec, facts: &HostFacts) -> Result<Plan, PlanError> {
     check(spec)?;
     let identity = Identity::of(spec, facts);
     let mut plan = plan_as(spec, facts, identity)?;
-    if identity.maps_owners() {
+    // Who was given more than usual is not made root of the host for that.
+    let is_modest = spec.capabilities.is_subset(&default_capabilities());
+    if identity.may_fall_back() && is_modest {
         // Whether owners can be mapped depends on the file systems of the layers and volumes, and
         // only trying shows it. What cannot be had without a user namespace has no replacement.
         let shared = ContainerSpec { user_namespace: UserNamespace::Host, ..spec.clone() };
@@ -124,6 +141,7 @@ pub fn plan_another(
         helper: HelperPlan {
             namespaces: 0,
             id_maps: None,
+            joins: Vec::new(),
             root: RootStep::Joined { namespaces },
             sources,
             raised_limits: Vec::new(),
@@ -131,6 +149,7 @@ pub fn plan_another(
             container: steps,
         },
         cgroup,
+        among_others: false,
         fallback: None,
     })
 }
@@ -141,6 +160,7 @@ fn plan_as(
     identity: Identity<'_>,
 ) -> Result<Plan, PlanError> {
     let mut notices = Vec::new();
+    identity.check_maps(spec, facts)?;
     identity.check(spec)?;
     let (spec, per_user) = limit_processes(spec, facts, identity, &mut notices);
     let cgroup = cgroup::plan(&spec, &facts.cgroups, &mut notices)?;
@@ -170,6 +190,7 @@ fn plan_as(
         helper: HelperPlan {
             namespaces: namespaces(&spec, identity, &cgroup),
             id_maps: identity.maps(),
+            joins: joins(&spec)?,
             root,
             sources,
             raised_limits: limits.raised,
@@ -177,23 +198,54 @@ fn plan_as(
             container,
         },
         cgroup,
+        among_others: !spec.namespaces.pid.is_new(),
         fallback: None,
     })
 }
 
 fn namespaces(spec: &ContainerSpec, identity: Identity<'_>, cgroup: &CgroupPlan) -> u64 {
-    let mut wanted = namespace::MOUNT | namespace::PID | namespace::IPC | namespace::UTS;
-    if spec.network != Network::Host {
-        wanted |= namespace::NETWORK;
+    let mut wanted = namespace::MOUNT;
+    for (bit, namespace) in of_kinds(spec) {
+        // The one of control groups is made later, when the process is in its group.
+        if namespace.is_new() && (bit != namespace::CGROUP || cgroup.groups.is_empty()) {
+            wanted |= bit;
+        }
     }
-    if cgroup.groups.is_empty() {
-        // Else it is made later, when the process is in its group.
-        wanted |= namespace::CGROUP;
-    }
-    if identity.has_namespace() {
+    if identity.has_namespace() && !identity.is_joined() {
         wanted |= namespace::USER;
     }
     wanted
+}
+
+fn of_kinds(spec: &ContainerSpec) -> [(u64, &Namespace); 5] {
+    [
+        (namespace::PID, &spec.namespaces.pid),
+        (namespace::IPC, &spec.namespaces.ipc),
+        (namespace::UTS, &spec.namespaces.uts),
+        (namespace::NETWORK, spec.network_namespace()),
+        (namespace::CGROUP, &spec.namespaces.cgroup),
+    ]
+}
+
+/// The namespaces of others, the users' last: it may be what gives the right to the others.
+fn joins(spec: &ContainerSpec) -> Result<Vec<JoinStep>, PlanError> {
+    let not_looked_up = |id: &String| Err(PlanError::NotLookedUp { id: id.clone() });
+    let mut joins = Vec::new();
+    for (namespace, from) in of_kinds(spec) {
+        match from {
+            Namespace::New | Namespace::Host => {}
+            Namespace::Join(path) => joins.push(JoinStep { namespace, path: path.clone() }),
+            Namespace::Container(id) => return not_looked_up(id),
+        }
+    }
+    match &spec.user_namespace {
+        UserNamespace::Auto | UserNamespace::Host | UserNamespace::Maps { .. } => {}
+        UserNamespace::Join { path, .. } => {
+            joins.push(JoinStep { namespace: namespace::USER, path: path.clone() });
+        }
+        UserNamespace::Container(id) => return not_looked_up(id),
+    }
+    Ok(joins)
 }
 
 /// Leaves a process limit to the kernel's count per user where that is as good.
@@ -304,6 +356,30 @@ fn check(spec: &ContainerSpec) -> Result<(), PlanError> {
     if spec.network == Network::Host && !spec.ports.is_empty() {
         return Err(PlanError::PortsWithoutNetwork { network: "host" });
     }
+    check_namespaces(spec)
+}
+
+fn check_namespaces(spec: &ContainerSpec) -> Result<(), PlanError> {
+    let conflict = |what, other| Err(PlanError::Conflict { what, other });
+    let namespaces = &spec.namespaces;
+    if !namespaces.uts.is_new() && spec.hostname.is_some() {
+        return conflict("a host name", "the host name of others");
+    }
+    if namespaces.network.is_joined() && (spec.network != Network::None || !spec.ports.is_empty()) {
+        return conflict("a network or published ports", "the network of others");
+    }
+    if spec.network == Network::Default && namespaces.network == Namespace::Host {
+        return conflict("a network of the container's own", "the host's");
+    }
+    let own_users = matches!(spec.user_namespace, UserNamespace::Auto | UserNamespace::Maps { .. });
+    if namespaces.pid.is_joined() && own_users {
+        // `/proc` of them belongs to their users; who shares the one shares the other.
+        return conflict("the processes of others", "users of the container's own");
+    }
+    let shares = matches!(spec.shared_memory, SharedMemory::Host | SharedMemory::Of(_));
+    if shares && namespaces.ipc.is_new() {
+        return conflict("the shared memory of others", "messages of one's own");
+    }
     Ok(())
 }
 
@@ -314,6 +390,9 @@ impl fmt::Display for Plan {
             writeln!(f, "  notice: {notice}")?;
         }
         writeln!(f, "  namespaces: {}", namespace_names(self.helper.namespaces))?;
+        for JoinStep { namespace, path } in &self.helper.joins {
+            writeln!(f, "  joins {}: {}", namespace_names(*namespace), path.display())?;
+        }
         if let Some(maps) = &self.helper.id_maps {
             let line = |map: &str| map.trim_end().replace('\n', ", ");
             writeln!(f, "  user ids: {}", line(&maps.users))?;

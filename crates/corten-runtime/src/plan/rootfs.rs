@@ -22,7 +22,7 @@ pub(super) fn plan(
         (None, None) => Upper::Memory,
         _ => return Err(PlanError::UpperWithoutWork),
     };
-    let map_owners = identity.maps_owners();
+    let map_owners = identity.maps_owners() && !rootfs.keep_owners;
     if rootfs.lowers.is_empty() {
         return match upper {
             Upper::Directory { upper, .. } => Ok(RootStep::Directory { path: upper, map_owners }),

@@ -9,6 +9,7 @@ use corten_sys::userns::IdRange;
 
 use super::*;
 use crate::facts::Ids;
+use crate::namespaces::{IdMapping, Propagation};
 use crate::spec::{BindMount, BindOptions, Mount, Rlimit, Rootfs, Seccomp};
 use crate::steps::{OverlayMethod, RootStep};
 
@@ -404,4 +405,239 @@ fn a_further_program_has_the_same_limits_and_no_mounts() {
     assert!(!steps.iter().any(|step| matches!(step, Step::Attach { .. } | Step::Mount { .. })));
     let of_caller = plan_another(&container, &another, &root(), 0).expect("it is possible");
     assert!(!of_caller.helper.container.contains(&Step::BecomeRoot));
+}
+
+#[test]
+fn namespaces_of_others_are_joined_and_nothing_in_them_is_set_up() {
+    let mut spec = spec();
+    let of = |kind: &str| Namespace::Join(format!("/proc/7/ns/{kind}").into());
+    spec.namespaces.pid = of("pid");
+    spec.namespaces.network = of("net");
+    spec.namespaces.ipc = of("ipc");
+    spec.namespaces.uts = Namespace::Host;
+    spec.shared_memory = SharedMemory::Of("/proc/7/ns/mnt".into());
+    let words =
+        ["namespaces:", "joins", "user ids", "/proc ", "/sys ", "/dev/mqueue", "/dev/shm", "make "];
+    let shown = |spec: &ContainerSpec, facts: &HostFacts| match plan(spec, facts) {
+        Ok(plan) => lines(&plan, &words),
+        Err(error) => format!("{error}\n"),
+    };
+    spec.namespaces.pid = Namespace::New;
+    expect![[r#"
+        namespaces: user mount pid cgroup
+        joins ipc: /proc/7/ns/ipc
+        joins network: /proc/7/ns/net
+        user ids: 0 1879048192 268435456
+        source 0: make sysfs for /sys ro nosuid nodev noexec
+        source 1: open /dev/shm in /proc/7/ns/mnt with the mounts below it nosuid nodev noexec
+        source 2: make mqueue for /dev/mqueue nosuid nodev noexec
+        mount proc on /proc nosuid nodev noexec
+        mount source 1 on /dev/shm
+        mount source 2 on /dev/mqueue
+        make read-only /proc/bus
+        make read-only /proc/fs
+        make read-only /proc/irq
+        make read-only /proc/sys
+        make read-only /proc/sysrq-trigger
+    "#]]
+    .assert_eq(&shown(&spec, &root()));
+    spec.namespaces.pid = of("pid");
+    expect![[r#"
+        the processes of others cannot be had together with users of the container's own
+    "#]]
+    .assert_eq(&shown(&spec, &root()));
+    let users = vec![IdMapping { inside: 0, outside: 5000, count: 10 }];
+    let path = PathBuf::from("/proc/7/ns/user");
+    spec.user_namespace = UserNamespace::Join { path, users: users.clone(), groups: users };
+    expect![[r#"
+        namespaces: mount cgroup
+        joins pid: /proc/7/ns/pid
+        joins ipc: /proc/7/ns/ipc
+        joins network: /proc/7/ns/net
+        joins user: /proc/7/ns/user
+        source 0: open /dev/shm in /proc/7/ns/mnt with the mounts below it nosuid nodev noexec
+        mount proc on /proc nosuid nodev noexec
+        mount sysfs on /sys ro nosuid nodev noexec
+        mount source 0 on /dev/shm
+        mount mqueue on /dev/mqueue nosuid nodev noexec
+        make read-only /proc/bus
+        make read-only /proc/fs
+        make read-only /proc/irq
+        make read-only /proc/sys
+        make read-only /proc/sysrq-trigger
+    "#]]
+    .assert_eq(&shown(&spec, &root()));
+    spec.user_namespace = UserNamespace::Container("other".to_owned());
+    expect![[r#"
+        container `other`, whose namespaces are to be shared, was not looked up
+    "#]]
+    .assert_eq(&shown(&spec, &root()));
+}
+
+#[test]
+fn the_hosts_namespaces_are_looked_at_and_not_made() {
+    let mut spec = spec();
+    spec.network = Network::Host;
+    spec.namespaces.pid = Namespace::Host;
+    spec.namespaces.ipc = Namespace::Host;
+    spec.namespaces.cgroup = Namespace::Host;
+    spec.shared_memory = SharedMemory::Host;
+    let words = [
+        "notice",
+        "namespaces:",
+        "source",
+        "/proc ",
+        "/sys ",
+        "/dev/mqueue",
+        "/dev/shm",
+        "set net",
+    ];
+    for facts in [root(), user(10)] {
+        let plan = plan(&spec, &facts).expect("it is possible");
+        let shown = lines(&plan, &words);
+        let usual = |line: &&str| DEVICES.iter().all(|name| !line.contains(name));
+        let shown: Vec<&str> = shown.lines().filter(usual).collect();
+        let text = shown.join("\n") + "\n";
+        if facts.is_rootless() {
+            expect![[r#"
+                notice: programs that the container's first one leaves behind go on after its end, since this host has no control groups mounted
+                namespaces: user mount uts
+                source 0: open /proc with the mounts below it nosuid nodev noexec
+                source 1: open /sys with the mounts below it ro nosuid nodev noexec
+                source 2: open /dev/shm with the mounts below it nosuid nodev noexec
+                mount source 0 on /proc
+                mount source 1 on /sys
+                mount source 2 on /dev/shm
+            "#]]
+            .assert_eq(&text);
+        } else {
+            expect![[r#"
+                notice: programs that the container's first one leaves behind go on after its end, since this host has no control groups mounted
+                namespaces: user mount uts
+                source 0: make proc for /proc nosuid nodev noexec
+                source 1: open /sys with the mounts below it ro nosuid nodev noexec
+                source 2: open /dev/shm with the mounts below it, owners mapped nosuid nodev noexec
+                source 3: make mqueue for /dev/mqueue nosuid nodev noexec
+                mount source 0 on /proc
+                mount source 1 on /sys
+                mount source 2 on /dev/shm
+                mount source 3 on /dev/mqueue
+            "#]]
+            .assert_eq(&text);
+        }
+    }
+}
+
+/// What every container has.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "random", "/dev/tty"];
+
+#[test]
+fn ids_may_be_chosen_as_far_as_files_can_be_shown() {
+    let maps = |list: &[(u32, u32, u32)]| -> Vec<IdMapping> {
+        let map = |&(inside, outside, count)| IdMapping { inside, outside, count };
+        list.iter().map(map).collect()
+    };
+    let shown = |facts: &HostFacts, list: &[(u32, u32, u32)], keep_owners: bool| {
+        let mut spec = spec();
+        spec.uid = 1;
+        spec.rootfs.keep_owners = keep_owners;
+        spec.user_namespace = UserNamespace::Maps { users: maps(list), groups: maps(list) };
+        match plan(&spec, facts) {
+            Ok(plan) => {
+                assert!(plan.fallback.is_none(), "who chose ids wants those");
+                lines(&plan, &["user ids", "overlay"])
+            }
+            Err(error) => format!("{error}\n"),
+        }
+    };
+    let table = [
+        shown(&root(), &[(0, 100_000, 1), (1, 300_000, 5)], false),
+        shown(&root(), &[(0, 100_000, 1), (1, 300_000, 5)], true),
+        shown(&root(), &[(0, 100_000, 1)], false),
+        shown(&root(), &[(1, 100_000, 1)], false),
+        shown(&user(10), &[(0, 0, 5)], false),
+        shown(&user(10), &[(0, 1, 1), (1, 0, 1)], false),
+        shown(&user(10), &[(0, 1, 1), (1, 0, 1)], true),
+        shown(&user(10), &[(0, 5, 10)], true),
+    ];
+    expect![[r#"
+        user ids: 0 100000 1, 1 300000 5
+        mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off volatile
+        user ids: 0 100000 1, 1 300000 5
+        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off volatile
+        user 1 is outside the 1 ids that are available here
+        the user ids have no 0, which files of the system belong to
+        user ids: 0 0 5
+        mount an overlay of 2 layers, changes in /u userxattr volatile
+        an ordinary user's files cannot be shown under other ids, which these maps need
+        user ids: 0 1 1, 1 0 1
+        mount an overlay of 2 layers, changes in /u userxattr volatile
+        user 5 is outside the 10 ids that are available here
+    "#]]
+    .assert_eq(&table.concat());
+}
+
+#[test]
+fn what_excludes_each_other_is_refused() {
+    let refused = |change: &dyn Fn(&mut ContainerSpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        let error = plan(&spec, &root()).expect_err("it cannot be had");
+        format!("{error}; {}\n", error.hint().unwrap_or_default())
+    };
+    let join = || Namespace::Join("/x".into());
+    let shared = |spec: &mut ContainerSpec| {
+        let options = BindOptions { propagation: Propagation::Shared, ..BindOptions::default() };
+        spec.mounts = vec![Mount::Bind(BindMount {
+            source: "/a".into(),
+            target: "/b".into(),
+            readonly: false,
+            recursive: true,
+            options,
+        })];
+    };
+    let table = [
+        refused(&|spec| {
+            spec.namespaces.uts = Namespace::Host;
+            spec.hostname = Some("a".to_owned());
+        }),
+        refused(&|spec| {
+            spec.namespaces.network = join();
+            spec.network = Network::Default;
+        }),
+        refused(&|spec| spec.shared_memory = SharedMemory::Host),
+        refused(&shared),
+        refused(&|spec| {
+            spec.sysctls.insert("vm.swappiness".to_owned(), "1".to_owned());
+        }),
+        refused(&|spec| {
+            spec.network = Network::Host;
+            spec.sysctls.insert("net.core.somaxconn".to_owned(), "1".to_owned());
+        }),
+    ];
+    expect![[r#"
+        a host name cannot be had together with the host name of others; 
+        a network or published ports cannot be had together with the network of others; 
+        the shared memory of others cannot be had together with messages of one's own; 
+        mounts of `/a` cannot be shared with the host: the container has users of its own, or is an ordinary user's; use `rslave`, with which mounts of the host reach the container
+        kernel setting `vm.swappiness` cannot be set for a container: it holds for the whole machine; set it on the host, with `sysctl` as root, if all may have it
+        kernel setting `net.core.somaxconn` cannot be set for a container: its networks are the host's; leave out `--network host`
+    "#]]
+    .assert_eq(&table.concat());
+    let mut spec = spec();
+    spec.user_namespace = UserNamespace::Host;
+    shared(&mut spec);
+    let plan = plan(&spec, &root()).expect("root of the host may");
+    assert_eq!(
+        lines(&plan, &["open /a"]),
+        "source 6: open /a with the mounts below it, shared nodev\n"
+    );
+}
+
+#[test]
+fn a_container_with_more_power_is_not_made_root_of_the_host() {
+    let mut spec = spec();
+    assert!(plan(&spec, &root()).expect("it is possible").fallback.is_some());
+    spec.capabilities.insert(crate::capability::Capability::SysAdmin);
+    assert!(plan(&spec, &root()).expect("it is possible").fallback.is_none());
 }

@@ -55,7 +55,11 @@ pub(super) fn launch(
     if let Some(given) = &given {
         super::give_pipes(given, owner)?;
     }
-    let cgroup = groups.open_v2().map_err(RunError::Cgroup)?;
+    // In a user namespace of others, the helper may not start anything in our groups.
+    let cgroup = match plan.joins_users() {
+        false => groups.open_v2().map_err(RunError::Cgroup)?,
+        true => None,
+    };
 
     let program = own_program().map_err(failed("protect the own program"))?;
     let path = format!("/proc/self/fd/{}", raw(program));

@@ -231,7 +231,8 @@ impl<'a, 'io> Session<'a, 'io> {
             Report::Started { pid } => {
                 let handle = fds.into_iter().next().ok_or(RunError::Garbled)?;
                 self.child = Some((pid, PidFd::from_fd(handle)));
-                self.groups.attach(pid).map_err(RunError::Cgroup)
+                let started_there = !self.plan.joins_users();
+                self.groups.attach(pid, started_there).map_err(RunError::Cgroup)
             }
             Report::Prepared => self.attach_network(),
             Report::Created { path } => {
@@ -391,6 +392,11 @@ impl<'a, 'io> Session<'a, 'io> {
                     self.failure.get_or_insert(RunError::Start { attempt, source });
                 }
             }
+        }
+        if self.plan.among_others
+            && let Err(error) = self.groups.kill()
+        {
+            self.failure.get_or_insert(RunError::Cgroup(error));
         }
         // Every process of the container is gone with its first; what they wrote is in the pipes.
         for relay in self.relays.iter_mut().filter(|relay| relay.is_of_output()) {

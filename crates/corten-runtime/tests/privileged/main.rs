@@ -10,6 +10,7 @@ mod escape;
 mod isolation;
 mod layers;
 mod limits;
+mod namespaces;
 mod rootless;
 mod stress;
 
@@ -91,6 +92,15 @@ const TESTS: &[Test] = tests! {
         limits_of_processes_are_set,
         a_group_of_a_dead_caller_is_removed,
         groups_of_the_dead_go_at_the_next_start_whatever_its_limits;
+    namespaces:
+        a_container_is_in_the_namespaces_of_another_one,
+        a_container_with_users_of_its_own_is_in_the_namespaces_of_another_one,
+        processes_among_those_of_the_host_end_with_the_first,
+        messages_names_and_groups_of_the_host_are_shared_when_asked_for,
+        ids_are_those_that_were_chosen,
+        mounts_of_the_host_reach_a_container_only_when_asked_for,
+        mounts_of_a_container_reach_the_host_only_when_asked_for,
+        a_namespace_that_is_not_there_stops_the_container;
     escape:
         file_systems_cannot_be_mounted,
         namespaces_cannot_be_made_or_entered,

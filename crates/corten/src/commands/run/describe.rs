@@ -147,8 +147,8 @@ pub(super) fn warn_of_root(
         return Ok(());
     }
     let whose = match spec.user_namespace {
-        UserNamespace::Auto => "root of the container only",
         UserNamespace::Host => "the host's root",
+        _ => "root of the container only",
     };
     context.ui.note(&format!(
         "this image runs as root ({whose}): add `USER` to its Dockerfile, or run it with `-u`"
