@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod generate;
+mod program;
 mod shell;
 mod tidy;
 mod ui;
@@ -20,6 +21,7 @@ The gates and tools of Corten.
 
 Usage: cargo xtask COMMAND
 
+  build              Build the program as it is shipped, and print its path
   ci                 Everything that must hold before a change lands
   tidy               The rules of the workspace that no compiler checks
   tidy --shrink      Lower the ratchet to what the code needs by now; never raise it
@@ -62,6 +64,10 @@ fn run(arguments: &[&str]) -> Result<(), Failure> {
     match arguments {
         [] | ["help" | "-h" | "--help"] => {
             ui::line(USAGE.trim_end());
+            Ok(())
+        }
+        ["build"] => {
+            ui::line(&program::build(&root)?.display().to_string());
             Ok(())
         }
         ["ci"] => ci::run(&root),

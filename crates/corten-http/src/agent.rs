@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use corten_sys::file;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 
 use crate::error::{HttpError, without_user};
 use crate::names::{Names, Outward, Remembering};
 use crate::options::HttpOptions;
+use crate::resolver::Stub;
 
 /// A connection that is not there after this time will not be there later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -138,7 +138,7 @@ impl<'a> Connections<'a> {
         let connector = DefaultConnector::default();
         Ok(match options.names {
             Names::All => {
-                let resolver = Remembering::<DefaultResolver>::default();
+                let resolver = Remembering::<Stub>::default();
                 ureq::Agent::with_parts(config, connector, resolver)
             }
             Names::Outward => ureq::Agent::with_parts(config, connector, Outward::new(proxy_host)),

@@ -18,6 +18,7 @@ mod agent;
 mod error;
 mod names;
 mod options;
+mod resolver;
 
 pub use agent::{AgentOptions, Agents, Connections, Requests, Trust};
 pub use error::HttpError;

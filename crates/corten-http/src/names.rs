@@ -6,8 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+
+use crate::resolver::Stub;
 
 /// Whose addresses are found. Each server's is asked for once while the program runs.
 ///
@@ -40,7 +42,7 @@ fn is_loopback(address: IpAddr) -> bool {
 #[derive(Debug)]
 pub(crate) struct Outward {
     allowed: Option<String>,
-    inner: Remembering<DefaultResolver>,
+    inner: Remembering<Stub>,
 }
 
 impl Outward {

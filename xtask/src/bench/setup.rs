@@ -7,15 +7,13 @@ use std::process::Command;
 use super::application::{self, Application};
 use super::engine::{Engine, Peer};
 use super::{BASE, Bench, Options, RECIPE, Work, measure, sample};
-use crate::{Failure, shell, ui};
+use crate::{Failure, program, shell, ui};
 
 impl Bench {
     pub(super) fn prepare(root: &Path, options: &Options) -> Result<Self, Failure> {
         let place = shell::target_dir(root).join("bench");
         ui::step("build corten");
-        let words = ["build", "--release", "--locked", "--package", "corten"];
-        shell::run(shell::cargo(root).args(words))?;
-        let program = shell::target_dir(root).join("release/corten");
+        let program = program::build(root)?;
         let corten = Engine::corten(program, &place.join("store"))?;
         let sample = place.join("project");
         sample::write(&sample, BASE)?;
