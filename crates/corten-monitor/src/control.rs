@@ -12,6 +12,7 @@ use corten_sys::error::IoError;
 use corten_sys::{file, socket};
 use serde::{Deserialize, Serialize};
 
+use crate::attach::Attachment;
 use crate::error::MonitorError;
 
 /// The socket in a container's directory.
@@ -34,6 +35,9 @@ pub(crate) enum Request {
     /// Runs a further program in the container. The first reply says that its descriptors may be sent,
     /// the second that it runs (with its terminal, if it has one), the third how it ended.
     Execute(Execute),
+    /// Shows what the container writes, and lets it read. The reply says that a socket may be sent (see
+    /// [`crate::attach`]).
+    Attach { input: bool },
 }
 
 /// A further program in a container.
@@ -125,6 +129,18 @@ impl Control {
         Ok(self.ask(&Request::Wait)?.and_then(|reply| reply.ended))
     }
 
+    /// Attaches to the container; `input` says whether it is to read what the caller reads.
+    pub fn attach(self, input: bool) -> Result<Attachment, MonitorError> {
+        let mut stream = self.stream;
+        let line = line(&Request::Attach { input }).map_err(MonitorError::Encode)?;
+        stream.write_all(&line).map_err(MonitorError::Control)?;
+        answered(&stream)?;
+        let (attachment, theirs) = Attachment::new().map_err(MonitorError::Control)?;
+        let sent = socket::send(stream.as_fd(), HANDED_OVER, &[theirs.as_fd()]);
+        sent.map_err(MonitorError::Control)?;
+        Ok(attachment)
+    }
+
     /// Asks for a further program in the container and hands over its descriptors: standard input,
     /// output and error, in this order, or none with a terminal. Returns when the program runs.
     pub fn execute(
@@ -208,7 +224,7 @@ fn answered(stream: &UnixStream) -> Result<Reply, MonitorError> {
     }
 }
 
-/// Goes with the descriptors of a further program.
+/// Goes with descriptors that are handed over.
 pub(crate) const HANDED_OVER: &[u8; 1] = b"d";
 
 /// Comes when a further program runs.

@@ -25,6 +25,9 @@ pub struct Definition {
     /// How it is seen whether the program works; `None` does not look.
     #[serde(default)]
     pub health: Option<Health>,
+    /// What the program reads ends when the first who was attached to it goes, as with `run -i`.
+    #[serde(default)]
+    pub input_once: bool,
 }
 
 /// How much of what a container writes is kept.
@@ -54,6 +57,7 @@ impl Definition {
             stop_timeout_seconds: 10,
             log: LogOptions::default(),
             health: None,
+            input_once: false,
         }
     }
 

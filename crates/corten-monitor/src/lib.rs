@@ -20,10 +20,12 @@
 //!   user nobody else could: each command is in a user namespace of its own.
 #![forbid(unsafe_code)]
 
+pub mod attach;
 mod control;
 mod definition;
 mod error;
 mod execute;
+mod foreground;
 mod health;
 pub mod log;
 mod monitor;
@@ -35,7 +37,9 @@ mod start;
 pub use control::{Control, Ended, Execute, Executed, connect};
 pub use definition::{Definition, LogOptions};
 pub use error::MonitorError;
+pub use foreground::Foreground;
 pub use health::{Check, Health, HealthReport, HealthStatus};
 pub use monitor::main;
 pub use restart::{ParseRestartError, Restart};
-pub use start::{Begun, MONITOR_ARGUMENT, start};
+pub use shared::Planned;
+pub use start::{Attach, Begun, MONITOR_ARGUMENT, start};

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_diag::Stream;
-use corten_runtime::{HostFacts, HostFiles, Io, Outcome, Rootfs};
+use corten_runtime::{HostFacts, HostFiles, Input, Io, Outcome, Rootfs};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::{process, signals};
 
+use crate::attach::{Client, Ending};
 use crate::control::{self, Ended};
 use crate::definition::Definition;
 use crate::error::{Failed, MonitorError};
@@ -20,15 +21,21 @@ use crate::log;
 use crate::restart::Backoff;
 use crate::serve::{heed_signals, serve};
 use crate::shared::{Planned, Shared};
-use crate::start::Report;
+use crate::start::{Report, TYPES};
 
 /// Is the monitor of a container: the program calls it first thing when its first argument is
 /// [`crate::MONITOR_ARGUMENT`].
 pub fn main() -> ExitCode {
-    let inherited = process::take_inherited(2).map(TryInto::<[OwnedFd; 2]>::try_into);
-    let Ok(Ok([report, lock])) = inherited else { return ExitCode::FAILURE };
+    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let inherited = process::take_inherited(if arguments.len() > 2 { 3 } else { 2 });
+    let mut inherited = inherited.unwrap_or_default().into_iter();
+    let (Some(report), Some(lock)) = (inherited.next(), inherited.next()) else {
+        return ExitCode::FAILURE;
+    };
+    let types = arguments.get(2).is_some_and(|word| word == TYPES);
+    let client = inherited.next().map(|socket| Client::new(socket, types));
     let reporter = Reporter(Mutex::new(Some(report)));
-    match watch(lock, &reporter) {
+    match watch(&arguments, lock, client, &reporter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             reporter.tell(&Report::failed(&error));
@@ -50,26 +57,34 @@ impl Reporter {
     }
 }
 
-fn watch(lock: OwnedFd, reporter: &Reporter) -> Result<(), MonitorError> {
+fn watch(
+    arguments: &[OsString],
+    lock: OwnedFd,
+    client: Option<Client>,
+    reporter: &Reporter,
+) -> Result<(), MonitorError> {
     // Threads that come inherit it; programs are started with none blocked.
     signals::block_all().map_err(MonitorError::Start)?;
     rustix::process::setsid().map_err(|errno| MonitorError::Start(errno.into()))?;
     rustix::process::chdir("/").map_err(|errno| MonitorError::Start(errno.into()))?;
-    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
-    let [root, id] = arguments.as_slice() else {
+    let [root, id, ..] = arguments else {
         return Err(MonitorError::Start(std::io::Error::from_raw_os_error(libc::EINVAL)));
     };
     let store = Store::open(&StoreOptions::here(root)?)?;
     let (container, image) = store.adopt_container(&id.to_string_lossy(), lock)?;
     let definition = Definition::decode(&container.definition()?)?;
     let listener = control::listen(&container.folder())?;
-    let shared = Arc::new(Shared::default());
-    serve(listener, &shared, &definition)?;
-    heed_signals(&shared, &definition)?;
-    if let Some(health) = &definition.health {
+    let health = definition.health.clone();
+    let shared = Arc::new(Shared::new(definition));
+    if let Some(client) = client {
+        shared.attach(client).map_err(MonitorError::Start)?;
+    }
+    serve(listener, &shared)?;
+    heed_signals(&shared)?;
+    if let Some(health) = &health {
         health::watch(&shared, health, container.folder())?;
     }
-    let watched = Watch { container, image, definition, shared: shared.clone(), reporter }.run();
+    let watched = Watch { container, image, shared: shared.clone(), reporter }.run();
     shared.farewell();
     watched
 }
@@ -77,7 +92,6 @@ fn watch(lock: OwnedFd, reporter: &Reporter) -> Result<(), MonitorError> {
 struct Watch<'a> {
     container: RunningContainer,
     image: Image,
-    definition: Definition,
     shared: Arc<Shared>,
     reporter: &'a Reporter,
 }
@@ -86,7 +100,7 @@ impl Watch<'_> {
     /// Runs the container until it has ended for good.
     fn run(mut self) -> Result<(), MonitorError> {
         let folder = log::folder(&self.container.folder());
-        let mut writer = log::Writer::open(&folder, self.definition.log)?;
+        let mut writer = log::Writer::open(&folder, self.shared.definition().log)?;
         let mut backoff = Backoff::default();
         let mut restarts = 0;
         let own_pid = std::process::id();
@@ -98,23 +112,31 @@ impl Watch<'_> {
         loop {
             let began = SystemClock.monotonic();
             let result = self.run_once(&mut writer);
-            let ended = match &result {
-                Ok(outcome) => Ended { code: outcome.code(), oom_killed: outcome.oom.is_some() },
-                Err(Failed { code, .. }) => Ended { code: i32::from(*code), oom_killed: false },
+            let ending = match &result {
+                Ok(outcome) => Ending::of(outcome),
+                Err(Failed { code, .. }) => Ending::failed(i32::from(*code)),
             };
+            let ended = ending.ended;
             self.note(ended, result.as_ref().err())?;
             self.shared.ended(ended);
             if let Err(failed) = result {
                 // Nothing would be otherwise the next time. Whoever hears of it finds it finished.
                 self.container.finish(ended.code, ended.oom_killed)?;
+                self.shared.tell_end(&ending);
                 self.reporter.tell(&Report::Failed(failed));
                 return Ok(());
             }
-            let goes_on =
-                self.definition.restart.applies(ended.code, restarts) && !self.shared.is_stopped();
+            let restart = self.shared.definition().restart;
+            let goes_on = restart.applies(ended.code, restarts) && !self.shared.is_stopped();
+            if goes_on {
+                self.shared.tell_end(&ending);
+            }
             let ran = SystemClock.monotonic().saturating_sub(began);
             if !goes_on || !self.shared.pause(backoff.pause(ran)) {
-                return Ok(self.container.finish(ended.code, ended.oom_killed)?);
+                // Whoever is attached to its end finds it finished.
+                self.container.finish(ended.code, ended.oom_killed)?;
+                self.shared.tell_end(&ending);
+                return Ok(());
             }
             restarts += 1;
             self.container.update(|state| state.restarts = restarts)?;
@@ -130,6 +152,7 @@ impl Watch<'_> {
         let mut take = |stream: Stream, bytes: &[u8]| {
             let written = writer.write(stream, bytes, SystemClock.now());
             keep_first(&lost, written.err());
+            self.shared.publish(stream, bytes);
         };
         let container = Mutex::new(&mut self.container);
         let started = |running: corten_runtime::Running| {
@@ -144,7 +167,7 @@ impl Watch<'_> {
             self.reporter.tell(&Report::started(&plan.notices));
             Ok(())
         };
-        let io = Io { started: Some(&started), ..Io::callback(&mut take) };
+        let io = Io { started: Some(&started), input: Input::Held, ..Io::callback(&mut take) };
         let outcome = corten_runtime::run(plan, io);
         let outcome = outcome.map_err(|error| Failed::of_run(&error))?;
         keep_first(&lost, writer.finish(SystemClock.now()).err());
@@ -157,7 +180,7 @@ impl Watch<'_> {
     }
 
     fn plan(&self) -> Result<Planned, Failed> {
-        let mut spec = self.definition.spec.clone();
+        let mut spec = self.shared.definition().spec.clone();
         let lowers = self.image.layers.iter().rev().map(|layer| layer.path.clone()).collect();
         let readonly = spec.rootfs.readonly;
         spec.rootfs = Rootfs::layered(lowers, self.container.upper(), self.container.work());

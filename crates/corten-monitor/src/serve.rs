@@ -1,55 +1,55 @@
 //! The monitor's side of the socket, in threads beside the one that runs the container.
 
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::{self, Reply, Request};
-use crate::definition::Definition;
+use corten_sys::socket;
+
+use crate::attach::Client;
+use crate::control::{self, HANDED_OVER, Reply, Request};
 use crate::error::MonitorError;
 use crate::execute;
 use crate::shared::{NOTHING_RUNS, Shared, spawn};
 
 /// Answers requests until the process ends.
-pub(crate) fn serve(
-    listener: UnixListener,
-    shared: &Arc<Shared>,
-    definition: &Definition,
-) -> Result<(), MonitorError> {
+pub(crate) fn serve(listener: UnixListener, shared: &Arc<Shared>) -> Result<(), MonitorError> {
     let shared = shared.clone();
-    let signal = definition.stop_signal;
-    let timeout = definition.stop_timeout_seconds;
     let accept = move || {
         for stream in listener.incoming() {
-            // A client that is gone already needs no answer; neither does one for which there is no
-            // room: it sees the end of its connection.
+            // A client that is gone already needs no answer.
             let Ok(stream) = stream else { continue };
-            let answered = shared.clone();
-            shared.asks();
-            let answer = move || {
-                answer(&stream, &answered, (signal, timeout));
-                drop(stream);
-                answered.is_answered();
-            };
-            if spawn(answer).is_err() {
-                shared.is_answered();
-            }
+            receive(stream, &shared);
         }
     };
     spawn(accept).map_err(MonitorError::Start)
 }
 
+/// Answers one request, in a thread of its own since the answer may take its time.
+pub(crate) fn receive(stream: UnixStream, shared: &Arc<Shared>) {
+    let answered = shared.clone();
+    shared.asks();
+    let answer = move || {
+        answer(&stream, &answered);
+        drop(stream);
+        answered.is_answered();
+    };
+    // One for whom there is no room sees the end of its connection.
+    if spawn(answer).is_err() {
+        shared.is_answered();
+    }
+}
+
 /// Ends the container when the machine, or a person, asks the monitor itself to end.
-pub(crate) fn heed_signals(
-    shared: &Arc<Shared>,
-    definition: &Definition,
-) -> Result<(), MonitorError> {
+pub(crate) fn heed_signals(shared: &Arc<Shared>) -> Result<(), MonitorError> {
     let shared = shared.clone();
-    let (signal, timeout) = (definition.stop_signal, definition.stop_timeout_seconds);
     let heed = move || {
         while let Ok(received) = corten_sys::signals::wait_any() {
+            let definition = shared.definition();
+            let timeout = Duration::from_secs(definition.stop_timeout_seconds.into());
             if [libc::SIGTERM, libc::SIGINT].contains(&received)
-                && shared.stop(signal, Duration::from_secs(timeout.into())).is_err()
+                && shared.stop(definition.stop_signal, timeout).is_err()
             {
                 break;
             }
@@ -58,7 +58,7 @@ pub(crate) fn heed_signals(
     spawn(heed).map_err(MonitorError::Start)
 }
 
-fn answer(stream: &UnixStream, shared: &Shared, (stop_signal, stop_timeout): (i32, u32)) {
+fn answer(stream: &UnixStream, shared: &Shared) {
     let request = match control::receive(stream) {
         Ok(Some(request)) => request,
         Ok(None) => return,
@@ -73,13 +73,33 @@ fn answer(stream: &UnixStream, shared: &Shared, (stop_signal, stop_timeout): (i3
             .signal(signal)
             .map(|was_there| if was_there { Reply::default() } else { Reply::error(NOTHING_RUNS) }),
         Request::Execute(request) => return execute::answer(stream, shared, &request),
+        Request::Attach { input } => return attach(stream, shared, input),
         Request::Stop { signal, timeout_seconds } => {
-            let timeout = Duration::from_secs(timeout_seconds.unwrap_or(stop_timeout).into());
-            shared.stop(signal.unwrap_or(stop_signal), timeout).map(|()| Reply::default())
+            let definition = shared.definition();
+            let seconds = timeout_seconds.unwrap_or(definition.stop_timeout_seconds);
+            let signal = signal.unwrap_or(definition.stop_signal);
+            let stopped = shared.stop(signal, Duration::from_secs(seconds.into()));
+            stopped.map(|()| Reply::default())
         }
         Request::Wait => Ok(Reply { ended: shared.wait(), ..Reply::default() }),
     };
     let reply = done.unwrap_or_else(|error| Reply::error(error.to_string()));
     // Who has gone away meanwhile does not want to know.
     control::send(stream, &reply).unwrap_or_default();
+}
+
+/// Takes the socket of somebody who wants to be attached. Who has gone away meanwhile, is not.
+fn attach(stream: &UnixStream, shared: &Shared, input: bool) {
+    if control::send(stream, &Reply::default()).is_err() {
+        return;
+    }
+    let mut word = [0; HANDED_OVER.len()];
+    let Ok(received) = socket::receive(stream.as_fd(), &mut word) else { return };
+    if received.length == 0 || word != *HANDED_OVER {
+        return;
+    }
+    if let Some(socket) = received.fds.into_iter().next() {
+        // Without a descriptor to spare, the client hears what the container writes all the same.
+        shared.attach(Client::new(socket, input)).unwrap_or_default();
+    }
 }

@@ -1,13 +1,17 @@
 //! What the threads of a monitor know together.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use corten_diag::Stream;
 use corten_runtime::{ContainerSpec, HostFacts, Plan, Running};
 use corten_sys::process::PidFd;
 
+use crate::attach::{Client, Clients, Ending};
 use crate::control::Ended;
+use crate::definition::Definition;
 
 /// Stacks of threads: the functions need little, and there may be many monitors.
 pub(crate) const STACK_BYTES: usize = 128 * 1024;
@@ -21,10 +25,13 @@ pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<()>
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the threads of a monitor share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    /// How the container is run.
+    definition: Mutex<Arc<Definition>>,
     state: Mutex<State>,
     changed: Condvar,
+    clients: Clients,
 }
 
 #[derive(Debug, Default)]
@@ -57,13 +64,62 @@ pub(crate) struct Target {
 
 /// What a container was decided by.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub struct Planned {
     pub plan: Plan,
     pub spec: ContainerSpec,
     pub facts: HostFacts,
 }
 
 impl Shared {
+    pub(crate) fn new(definition: Definition) -> Self {
+        Self {
+            definition: Mutex::new(Arc::new(definition)),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            clients: Clients::default(),
+        }
+    }
+
+    /// How the container is run.
+    pub(crate) fn definition(&self) -> Arc<Definition> {
+        self.definition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets somebody see what the container writes from now on, and write what it reads.
+    pub(crate) fn attach(&self, client: Client) -> std::io::Result<()> {
+        self.clients.add(client);
+        self.give_input()
+    }
+
+    /// Gives the program's terminal or input to those who are attached and have not got it.
+    fn give_input(&self) -> std::io::Result<()> {
+        let copy = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        let (terminal, input) = match &self.lock().running {
+            Some(running) => (copy(&running.terminal)?, copy(&running.input)?),
+            // It comes when the program begins.
+            None => return Ok(()),
+        };
+        let terminal = terminal.as_ref().map(|fd| fd.as_fd());
+        let is_taken = self.clients.give(terminal, input.as_ref().map(|fd| fd.as_fd()));
+        if is_taken
+            && self.definition().input_once
+            && let Some(running) = &mut self.lock().running
+        {
+            running.input = None;
+        }
+        Ok(())
+    }
+
+    /// Shows what the container has written to those who are attached.
+    pub(crate) fn publish(&self, stream: Stream, bytes: &[u8]) {
+        self.clients.publish(stream, bytes, self.definition().spec.terminal);
+    }
+
+    /// Tells those who are attached that the program has ended.
+    pub(crate) fn tell_end(&self, ending: &Ending) {
+        self.clients.end(ending);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +163,8 @@ impl Shared {
         state.running = Some(running);
         state.begins += 1;
         self.changed.notify_all();
-        Ok(())
+        drop(state);
+        self.give_input()
     }
 
     pub(crate) fn ended(&self, ended: Ended) {

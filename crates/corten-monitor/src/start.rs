@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use corten_runtime::Notice;
@@ -12,9 +12,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failed, MonitorError};
 
-/// The first argument that makes the program call [`crate::main`]: `corten __monitor STORE ID`, with a
-/// pipe for its report as descriptor 3 and the container's lock as 4.
+/// The first argument that makes the program call [`crate::main`]: `corten __monitor STORE ID [WORD]`,
+/// with a pipe for its report as descriptor 3 and the container's lock as 4. With a word, descriptor 5 is
+/// the socket of somebody who is attached from the beginning.
 pub const MONITOR_ARGUMENT: &str = "__monitor";
+
+/// Somebody who is attached from the beginning sees what the container writes.
+pub(crate) const LOOKS_ON: &str = "looks-on";
+
+/// The same, and the container reads what they write.
+pub(crate) const TYPES: &str = "types";
+
+/// Who is attached to a container from its start.
+#[derive(Debug)]
+pub struct Attach {
+    /// The monitor's end of an [`crate::attach::Attachment`].
+    pub socket: OwnedFd,
+    /// Whether the container reads what they write.
+    pub input: bool,
+}
 
 /// A report has a few sentences.
 const REPORT_BYTES_MAX: u64 = 1 << 20;
@@ -53,19 +69,29 @@ impl Report {
 /// Starts the monitor of a container and returns when its program runs.
 ///
 /// The container's lock goes over to the monitor, so that nobody can come between.
-pub fn start(root: &Path, container: RunningContainer) -> Result<Begun, MonitorError> {
+pub fn start(
+    root: &Path,
+    container: RunningContainer,
+    attach: Option<Attach>,
+) -> Result<Begun, MonitorError> {
     let (reader, writer) = pipe().map_err(MonitorError::Start)?;
     let id = container.record().id.clone();
-    Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe")
         .name("corten")
         .arg(MONITOR_ARGUMENT)
         .arg(root)
         .arg(&id)
         .descriptor(3, writer.as_fd())
-        .descriptor(4, container.lock())
-        .spawn()
-        .map_err(MonitorError::Start)?;
+        .descriptor(4, container.lock());
+    if let Some(attach) = &attach {
+        let word = if attach.input { TYPES } else { LOOKS_ON };
+        command = command.arg(word).descriptor(5, attach.socket.as_fd());
+    }
+    command.spawn().map_err(MonitorError::Start)?;
+    drop(command);
     drop(writer);
+    // Our copy would keep the messages from ending.
+    drop(attach);
     let mut bytes = Vec::new();
     let read = File::from(reader).take(REPORT_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(MonitorError::Start)?;

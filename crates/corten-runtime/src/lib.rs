@@ -51,8 +51,8 @@ pub use network::ports::PortMapping;
 pub use notice::Notice;
 pub use plan::{Plan, SysctlRefusal, plan, plan_another};
 pub use run::{
-    Exit, Given, Io, Oom, Outcome, Output, Running, Started, Streams, TakeListener, attend, run,
-    run_another,
+    Exit, Given, Input, Io, Oom, Outcome, Output, Running, Started, Streams, TakeListener, Visitor,
+    attend, run, run_another, standard,
 };
 pub use spec::{
     BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,

@@ -35,6 +35,22 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     }
 }
 
+/// Sends a message of two parts if there is room for it now; false if there is none. The message must
+/// not be empty.
+pub fn try_send(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8]) -> io::Result<bool> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    loop {
+        let slices = [IoSlice::new(head), IoSlice::new(bytes)];
+        let mut control = SendAncillaryBuffer::new(&mut []);
+        match rustix::net::sendmsg(socket, &slices, &mut control, flags) {
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// A message that was received.
 #[derive(Debug)]
 pub struct Received {
@@ -109,6 +125,24 @@ mod tests {
         drop(left);
         assert_eq!(receive(right.as_fd(), &mut buffer).expect("the end").length, 0);
         drop(reader);
+    }
+
+    #[test]
+    fn a_message_for_which_there_is_no_room_is_not_sent() {
+        let (left, right) = pair().expect("a pair");
+        let chunk = vec![7; 60_000];
+        let mut sent = 0;
+        while try_send(left.as_fd(), b"o", &chunk).expect("no error") {
+            sent += 1;
+        }
+        assert!(sent > 0, "there was room for some");
+        let mut buffer = vec![0; 70_000];
+        for _ in 0..sent {
+            assert_eq!(receive(right.as_fd(), &mut buffer).expect("received").length, 60_001);
+        }
+        assert!(try_send(left.as_fd(), b"o", &chunk).expect("no error"));
+        drop(right);
+        assert!(try_send(left.as_fd(), b"o", &chunk).is_err());
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) fn launch(
     let owner = plan.stdio.owner;
     let given = match &mut io.output {
         Output::Elsewhere(given) => Some(given.take()),
-        Output::Inherit | Output::Callback(_) => None,
+        Output::Inherit | Output::Callback(_) | Output::Shown(_) => None,
     };
     let is_ours = given.is_none() && !plan.stdio.terminal;
     let input = match plan.stdio.stdin {

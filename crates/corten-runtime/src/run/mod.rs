@@ -7,7 +7,7 @@ mod relay;
 mod session;
 
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 use corten_diag::Stream;
@@ -20,6 +20,8 @@ use crate::plan::Plan;
 
 pub use attend::{Streams, attend};
 pub use outcome::{Exit, Oom, Outcome};
+
+pub use relay::standard;
 
 pub(crate) use outcome::step_hint;
 
@@ -34,6 +36,8 @@ pub struct Running {
     pub process: PidFd,
     /// The terminal that the container was given, our side of it.
     pub terminal: Option<OwnedFd>,
+    /// What the program reads, with [`Input::Held`]; it sees the end when all copies are closed.
+    pub input: Option<OwnedFd>,
 }
 
 /// Is told that the program has begun.
@@ -42,6 +46,7 @@ pub type Started<'a> = &'a dyn Fn(Running) -> std::io::Result<()>;
 /// Where the container's output goes, and what may end it from outside.
 pub struct Io<'a> {
     pub output: Output<'a>,
+    pub input: Input,
     /// Passes on signals to this process. The calling thread blocks them meanwhile; threads that
     /// run already should have blocked them.
     pub forward_signals: bool,
@@ -51,6 +56,30 @@ pub struct Io<'a> {
     pub listener: Option<TakeListener<'a>>,
     /// Is told when every step has succeeded and the program runs.
     pub started: Option<Started<'a>>,
+    /// Somebody who is looked after while the program runs.
+    pub visitor: Option<Visitor<'a>>,
+}
+
+/// What is done whenever a descriptor is readable.
+#[derive(Clone, Copy)]
+pub struct Visitor<'a> {
+    pub knocks: BorrowedFd<'a>,
+    pub answer: &'a dyn Fn(),
+}
+
+impl std::fmt::Debug for Visitor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visitor").field("knocks", &self.knocks).finish_non_exhaustive()
+    }
+}
+
+/// What a program reads that has an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// What this process reads.
+    Caller,
+    /// What those write whom [`Running::input`] or [`Running::terminal`] is handed on to.
+    Held,
 }
 
 impl std::fmt::Debug for Io<'_> {
@@ -65,6 +94,8 @@ pub enum Output<'a> {
     Inherit,
     /// To a function.
     Callback(&'a mut dyn FnMut(Stream, &[u8])),
+    /// To this process's standard output and error, and to a function that may look at it.
+    Shown(&'a mut dyn FnMut(Stream, &[u8])),
     /// Past this process: to these descriptors, or with a terminal to whoever [`Io::started`] tells.
     Elsewhere(Option<Given>),
 }
@@ -83,6 +114,7 @@ impl std::fmt::Debug for Output<'_> {
         f.write_str(match self {
             Self::Inherit => "Inherit",
             Self::Callback(_) => "Callback",
+            Self::Shown(_) => "Shown",
             Self::Elsewhere(_) => "Elsewhere",
         })
     }
@@ -90,7 +122,15 @@ impl std::fmt::Debug for Output<'_> {
 
 impl<'a> Io<'a> {
     fn new(output: Output<'a>, forward_signals: bool) -> Self {
-        Self { output, forward_signals, cancelled: None, listener: None, started: None }
+        Self {
+            output,
+            input: Input::Caller,
+            forward_signals,
+            cancelled: None,
+            listener: None,
+            started: None,
+            visitor: None,
+        }
     }
 
     /// Output and signals go through, as for `corten run`.

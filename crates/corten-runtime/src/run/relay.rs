@@ -91,6 +91,10 @@ impl Relay {
             Ok(0) => self.end(),
             Ok(length) => {
                 buffer.truncate(length);
+                if let (Sink::Caller(stream), Output::Shown(function)) = (&self.sink, &mut *output)
+                {
+                    function(*stream, &buffer);
+                }
                 self.waiting = buffer;
                 return self.write(output);
             }
@@ -181,7 +185,8 @@ fn sink_fd(sink: &Sink) -> Fd<'_> {
     }
 }
 
-fn standard(stream: Stream) -> BorrowedFd<'static> {
+/// This process's standard output or error.
+pub fn standard(stream: Stream) -> BorrowedFd<'static> {
     match stream {
         Stream::Stdout => rustix::stdio::stdout(),
         Stream::Stderr => rustix::stdio::stderr(),

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::launch::Launched;
 use super::outcome::EndedContainer;
 use super::relay::{Relay, Sink, Source};
-use super::{Io, Output, Running};
+use super::{Input, Io, Output, Running};
 use crate::cgroup::Groups;
 use crate::error::RunError;
 use crate::exec_error::diagnose;
@@ -63,6 +63,8 @@ pub(super) struct Session<'a, 'io> {
     is_lost: bool,
     relays: Vec<Relay>,
     terminal: Option<OwnedFd>,
+    /// What the container reads, until somebody has it.
+    input: Option<OwnedFd>,
     network: Option<Attachment>,
     created: Vec<PathBuf>,
     failure: Option<RunError>,
@@ -95,6 +97,7 @@ impl<'a, 'io> Session<'a, 'io> {
             child: None,
             relays: Vec::new(),
             terminal: None,
+            input: None,
             network: None,
             created: Vec::new(),
             failure: None,
@@ -119,7 +122,9 @@ impl<'a, 'io> Session<'a, 'io> {
                 self.relays.push(Relay::new(Source::Container(fd), Sink::Caller(stream))?);
             }
         }
-        if let Some(stdin) = stdin {
+        if self.io.input == Input::Held {
+            self.input = stdin;
+        } else if let Some(stdin) = stdin {
             let sink = Sink::Container(Some(stdin));
             self.relays.push(Relay::new(Source::CallerInput, sink)?);
         }
@@ -148,7 +153,7 @@ impl<'a, 'io> Session<'a, 'io> {
     fn raw_mode(&mut self) -> Option<tty::RawMode<'static>> {
         let stdin = rustix::stdio::stdin();
         if !self.plan.stdio.terminal
-            || !matches!(self.io.output, Output::Inherit)
+            || !matches!(self.io.output, Output::Inherit | Output::Shown(_))
             || !tty::is_terminal(stdin)
         {
             return None;
@@ -177,6 +182,9 @@ impl<'a, 'io> Session<'a, 'io> {
                 return Ok(Next::End);
             }
         }
+        if let Some(visitor) = self.io.visitor.filter(|_| ready.visitor) {
+            (visitor.answer)();
+        }
         if ready.control {
             self.take_report()?;
         }
@@ -191,13 +199,16 @@ impl<'a, 'io> Session<'a, 'io> {
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let mut fds = Vec::with_capacity(6);
+        let mut fds = Vec::with_capacity(7);
         let control = add(&mut fds, self.control.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let child = self.child.as_ref().map(|(_, fd)| PollFd::new(fd, PollFlags::IN));
         let child = add(&mut fds, child);
         let signals = add(&mut fds, self.signals.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let relays: Vec<Option<usize>> =
             self.relays.iter().map(|relay| add(&mut fds, relay.interest())).collect();
+        let visitor = self.io.visitor.map(|visitor| visitor.knocks);
+        let visitor = visitor.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let visitor = add(&mut fds, visitor);
         let timeout = self.io.cancelled.map(|_| CANCEL_POLL);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
@@ -210,6 +221,7 @@ impl<'a, 'io> Session<'a, 'io> {
             control: is_ready(control),
             child: is_ready(child),
             signals: is_ready(signals),
+            visitor: is_ready(visitor),
             relays: relays.into_iter().map(is_ready).collect(),
         })
     }
@@ -254,13 +266,14 @@ impl<'a, 'io> Session<'a, 'io> {
     }
 
     /// Says that the program runs. One that has ended already is told of as well.
-    fn tell_started(&self) -> Result<(), RunError> {
+    fn tell_started(&mut self) -> Result<(), RunError> {
+        let input = self.input.take();
         let (Some(started), Some((pid, process))) = (self.io.started, &self.child) else {
             return Ok(());
         };
         let tell = || {
             let terminal = self.terminal.as_ref().map(OwnedFd::try_clone).transpose()?;
-            started(Running { pid: *pid, process: process.try_clone()?, terminal })
+            started(Running { pid: *pid, process: process.try_clone()?, terminal, input })
         };
         let attempt = "tell that the program has begun";
         tell().map_err(|source| RunError::Start { attempt, source })
@@ -331,7 +344,7 @@ impl<'a, 'io> Session<'a, 'io> {
             return Ok(());
         }
         let copy = || terminal.try_clone();
-        if self.plan.stdio.stdin == Stdin::Inherit {
+        if self.plan.stdio.stdin == Stdin::Inherit && self.io.input == Input::Caller {
             let sink = Sink::Terminal(copy()?);
             self.relays.push(Relay::new(Source::CallerInput, sink)?);
         }
@@ -344,7 +357,8 @@ impl<'a, 'io> Session<'a, 'io> {
 
     /// Gives the container's terminal the size of the caller's.
     fn resize(&self) {
-        let Some(terminal) = &self.terminal else { return };
+        let shown = matches!(self.io.output, Output::Inherit | Output::Shown(_));
+        let Some(terminal) = self.terminal.as_ref().filter(|_| shown) else { return };
         // A caller without a terminal has no size to give.
         if let Ok(size) = tty::size(rustix::stdio::stdin()) {
             tty::set_size(terminal.as_fd(), size).unwrap_or_default();
@@ -438,5 +452,6 @@ struct Ready {
     control: bool,
     child: bool,
     signals: bool,
+    visitor: bool,
     relays: Vec<bool>,
 }

@@ -19,8 +19,8 @@ pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use run::{
-    ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, NetworkFlag, PsArgs, PullPolicy,
-    RenameArgs, RmArgs, RunArgs, StopArgs,
+    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs,
+    NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StopArgs,
 };
 pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
 pub(crate) use volume::{
@@ -101,7 +101,9 @@ pub(crate) enum Command {
     /// Create a container from an image without starting it
     Create(Box<ContainerArgs>),
     /// Start containers in the background
-    Start(ContainersArgs),
+    Start(StartArgs),
+    /// Show what a running container writes, and let it read what is typed
+    Attach(AttachArgs),
     /// End running containers
     Stop(StopArgs),
     /// End containers and start them again

@@ -11,7 +11,55 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub plan: bool,
     #[command(flatten)]
+    pub attached: AttachedArgs,
+    #[command(flatten)]
     pub container: ContainerArgs,
+}
+
+/// How one is attached to a container.
+#[derive(Debug, Args)]
+pub(crate) struct AttachedArgs {
+    /// Pass signals on to the program
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub sig_proxy: bool,
+    /// Keys that leave the container alone again, with a terminal; `ctrl-p,ctrl-q` if nobody says otherwise
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Do not read anything
+    #[arg(long)]
+    pub no_stdin: bool,
+    #[command(flatten)]
+    pub attached: AttachedArgs,
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Show what the container writes, pass signals on, and end with its exit code
+    #[arg(short, long)]
+    pub attach: bool,
+    /// The same, and let the container read what is typed
+    #[arg(short, long)]
+    pub interactive: bool,
+    #[command(flatten)]
+    pub attached: AttachedArgs,
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
 }
 
 /// What a container shall be, for `run` and `create`.

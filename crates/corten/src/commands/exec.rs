@@ -8,7 +8,7 @@ use corten_runtime::{Streams, attend};
 use corten_sys::command::pipe;
 
 use super::Context;
-use super::life::{control, existing};
+use super::life::{existing, reach};
 use super::run::options::given;
 use super::run::{not_started, require_terminal};
 use crate::cli::ExecArgs;
@@ -26,13 +26,9 @@ fn execute(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, CliError
     let container = existing(&store, &arguments.container)?;
     let name = &arguments.container;
     if !container.running {
-        return Err(CliError::new(format!("container `{name}` is not running"))
-            .hint(format!("`corten start {name}` starts it")));
+        return Err(not_running(name));
     }
-    let control = control(&store, &container)?.ok_or_else(|| {
-        CliError::new(format!("container `{name}` runs in the foreground of another command"))
-            .hint("one that was started with `run -d` or `start` takes further programs".to_owned())
-    })?;
+    let control = reach(&store, &container)?.ok_or_else(|| not_running(name))?;
     let request = Execute {
         args: arguments.command.clone(),
         env: given(context, &arguments.env_file, &arguments.env)?,
@@ -51,6 +47,11 @@ fn execute(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, CliError
         with_pipes(control, &request)?
     };
     Ok(ExitCode::from(u8::try_from(ended.code).unwrap_or(u8::MAX)))
+}
+
+pub(super) fn not_running(name: &str) -> CliError {
+    CliError::new(format!("container `{name}` is not running"))
+        .hint(format!("`corten start {name}` starts it"))
 }
 
 fn in_background(control: Control, request: &Execute) -> Result<(), CliError> {

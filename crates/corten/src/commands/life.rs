@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use corten_monitor::Control;
+use corten_monitor::{Attach, Control};
 use corten_runtime::options::parse_signal;
 use corten_store::{Container, RunningContainer, Store};
 use corten_sys::clock::{Clock as _, SystemClock};
-use corten_sys::process::PidFd;
 
 use super::ps::find_container;
 use super::{Context, flag};
-use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StopArgs};
+use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StartArgs, StopArgs};
 use crate::error::CliError;
 
 /// A killed process that is still there after this waits for a disk or a device.
@@ -40,7 +39,17 @@ fn start_taken(
     container: RunningContainer,
     is_quiet: bool,
 ) -> Result<(), CliError> {
-    let begun = corten_monitor::start(&context.settings.root, container)?;
+    start_with(context, container, None, is_quiet)
+}
+
+/// Starts a container that was taken; somebody may be attached to it from the beginning.
+pub(super) fn start_with(
+    context: &Context,
+    container: RunningContainer,
+    attach: Option<Attach>,
+    is_quiet: bool,
+) -> Result<(), CliError> {
+    let begun = corten_monitor::start(&context.settings.root, container, attach)?;
     for warning in begun.warnings.iter().filter(|_| !is_quiet) {
         context.ui.warning(warning);
     }
@@ -48,7 +57,10 @@ fn start_taken(
 }
 
 /// `corten start CONTAINER…`.
-pub(super) fn start(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+pub(super) fn start(context: &Context, arguments: &StartArgs) -> Result<ExitCode, CliError> {
+    if arguments.attach || arguments.interactive {
+        return super::attach::start(context, arguments);
+    }
     let store = context.store()?;
     Ok(each(context, &store, &arguments.containers, |container, name| {
         // As in Docker, one that runs is as it was asked for.
@@ -99,15 +111,7 @@ fn stop_one(
 ) -> Result<(), CliError> {
     match reach(store, container)? {
         None => return Ok(()),
-        Some(Runner::Monitor(control)) => control.stop(signal, time)?,
-        Some(Runner::Foreground(process)) => {
-            // It passes the signal on, or ends before its program has begun.
-            process.signal(signal.unwrap_or(libc::SIGTERM)).map_err(CliError::new)?;
-            let time = Duration::from_secs(time.unwrap_or(10).into());
-            if !process.wait_end(Some(time)).map_err(CliError::new)? {
-                process.kill().map_err(CliError::new)?;
-            }
-        }
+        Some(control) => control.stop(signal, time)?,
     }
     wait_until_gone(store, container)
 }
@@ -116,8 +120,7 @@ fn stop_one(
 pub(super) fn kill_and_wait(store: &Store, container: &Container) -> Result<(), CliError> {
     match reach(store, container)? {
         None => return Ok(()),
-        Some(Runner::Monitor(control)) => control.stop(Some(libc::SIGKILL), Some(0))?,
-        Some(Runner::Foreground(process)) => process.kill().map_err(CliError::new)?,
+        Some(control) => control.stop(Some(libc::SIGKILL), Some(0))?,
     }
     wait_until_gone(store, container)
 }
@@ -133,14 +136,8 @@ pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, 
         }
         if signal == libc::SIGKILL {
             kill_and_wait(&store, container)?;
-        } else {
-            match reach(&store, container)? {
-                None => {}
-                Some(Runner::Monitor(control)) => control.signal(signal)?,
-                Some(Runner::Foreground(process)) => {
-                    process.signal(signal).map_err(CliError::new)?;
-                }
-            }
+        } else if let Some(control) = reach(&store, container)? {
+            control.signal(signal)?;
         }
         context.ui.line(name);
         Ok(())
@@ -219,16 +216,9 @@ pub(super) fn control(store: &Store, container: &Container) -> Result<Option<Con
     Ok(corten_monitor::connect(&store.container_folder(&container.record.id)?)?)
 }
 
-/// Who runs a container.
-enum Runner {
-    Monitor(Control),
-    /// A command in somebody's terminal.
-    Foreground(PidFd),
-}
-
-/// Finds who runs a container; `None` if nobody does any more. One that is just being started in the
-/// background is waited for: its lock is on the way from the command to the monitor.
-fn reach(store: &Store, container: &Container) -> Result<Option<Runner>, CliError> {
+/// Finds who runs a container; `None` if nobody does any more. One that is just being started is waited
+/// for: its lock is on the way from the command to the monitor.
+pub(super) fn reach(store: &Store, container: &Container) -> Result<Option<Control>, CliError> {
     let began = SystemClock.monotonic();
     loop {
         let Some(found) = store.container(&container.record.id)?.filter(|found| found.running)
@@ -236,10 +226,7 @@ fn reach(store: &Store, container: &Container) -> Result<Option<Runner>, CliErro
             return Ok(None);
         };
         if let Some(control) = control(store, &found)? {
-            return Ok(Some(Runner::Monitor(control)));
-        }
-        if let Some(process) = foreground(store, &found)? {
-            return Ok(Some(Runner::Foreground(process)));
+            return Ok(Some(control));
         }
         if SystemClock.monotonic().saturating_sub(began) > GONE_WAIT_MAX {
             return Err(CliError::new(format!(
@@ -249,22 +236,6 @@ fn reach(store: &Store, container: &Container) -> Result<Option<Runner>, CliErro
         }
         std::thread::sleep(LOOK_EVERY);
     }
-}
-
-/// The process that runs a container in the foreground, if that is how it runs.
-fn foreground(store: &Store, container: &Container) -> Result<Option<PidFd>, CliError> {
-    // In the background it is the command that starts the monitor, until that says that it has begun.
-    let Some(pid) = container.state.pid.filter(|_| container.state.started.is_some()) else {
-        return Ok(None);
-    };
-    let process = match PidFd::open(pid) {
-        Ok(process) => process,
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(CliError::new(error)),
-    };
-    // The number may have gone to another process: it was ours if the container still ran after
-    // the descriptor was opened.
-    Ok(store.container_runs(&container.record.id)?.then_some(process))
 }
 
 fn wait_until_gone(store: &Store, container: &Container) -> Result<(), CliError> {

@@ -1,6 +1,7 @@
 //! One function per command: it takes settled arguments, calls the engines, and prints.
 
 mod archive;
+mod attach;
 mod attest;
 mod base;
 mod build;
@@ -158,6 +159,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Create(arguments) => run::create(context, &arguments),
         Command::Start(arguments) => life::start(context, &arguments),
+        Command::Attach(arguments) => attach::attach(context, &arguments),
         Command::Stop(arguments) => life::stop(context, &arguments),
         Command::Restart(arguments) => life::restart(context, &arguments),
         Command::Kill(arguments) => life::kill(context, &arguments),

@@ -56,6 +56,8 @@ pub(crate) struct RunTable {
     /// Names of variables without which `corten run` refuses to start.
     #[serde(default)]
     pub required_env: Vec<String>,
+    /// Keys that leave a container alone again, such as `ctrl-a,d`.
+    pub detach_keys: Option<String>,
 }
 
 /// `[cdi]`: where devices are described.
@@ -153,6 +155,7 @@ impl Config {
         self.cdi.spec_dirs = self.cdi.spec_dirs.take().or(file.cdi.spec_dirs);
         self.build.auto_cache = self.build.auto_cache.or(file.build.auto_cache);
         self.run.required_env.extend(file.run.required_env);
+        self.run.detach_keys = self.run.detach_keys.take().or(file.run.detach_keys);
         self.files.push(path.to_owned());
     }
 }

@@ -2,7 +2,7 @@
 
 use corten_monitor::{Definition, Health, ParseRestartError, Restart};
 use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
-use corten_runtime::{ContainerSpec, Rootfs, Stdin, UserNamespace};
+use corten_runtime::{ContainerSpec, Rootfs, UserNamespace};
 use corten_store::{ContainerRecord, Image, RunningContainer, Store};
 
 use crate::cli::ContainerArgs;
@@ -49,10 +49,7 @@ pub(super) fn definition(
     image: &Image,
     spec: &ContainerSpec,
 ) -> Result<Definition, CliError> {
-    let mut spec = spec.clone();
-    // In the background there is nobody to read from.
-    spec.stdin = Stdin::Null;
-    let mut definition = Definition::new(spec);
+    let mut definition = Definition::new(spec.clone());
     let config = &image.config.config;
     if let Some(signal) = arguments.stop_signal.as_ref().or(config.stop_signal.as_ref()) {
         definition.stop_signal = flag("stop-signal", parse_signal(signal))?;

@@ -6,12 +6,15 @@ pub(super) mod options;
 
 use std::process::ExitCode;
 
+use corten_monitor::attach::{AttachOptions, Ending};
+use corten_monitor::{Foreground, Planned};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
-use corten_runtime::{ContainerSpec, Exit, HostFacts, Io, Network, Notice, Outcome};
+use corten_runtime::{ContainerSpec, Exit, HostFacts, Network, Notice, Outcome};
 use corten_store::{ContainerState, Found, Image, RunningContainer, Store};
 use corten_sys::clock::{Clock, SystemClock};
+use corten_sys::error::IoError;
 
 use mounts::UsedVolume;
 
@@ -59,6 +62,7 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     if flags.tty && !arguments.detach {
         require_terminal()?;
     }
+    let keys = super::attach::keys(context, &arguments.attached)?;
     let prepared = prepare(context, flags)?;
     if arguments.plan {
         let plan = corten_runtime::plan(&prepared.spec, &prepared.facts)?;
@@ -69,14 +73,45 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
         let container = prepared.record(context, flags, Runs::InBackground)?;
         return super::life::begin(context, container, flags.quiet);
     }
+    if lives_on(flags) {
+        let container = prepared.record(context, flags, Runs::InBackground)?;
+        describe::warn_of_root(context, flags, &prepared.store, &prepared.image, &prepared.spec)?;
+        let options = AttachOptions {
+            input: flags.interactive,
+            signals: arguments.attached.sig_proxy,
+            keys,
+            redraw: false,
+        };
+        return super::attach::begin(context, &prepared.store, container, options, flags.quiet);
+    }
     let container = prepared.record(context, flags, Runs::Here)?;
-    let mut spec = prepared.spec;
-    spec.rootfs = describe::rootfs(&prepared.image, Some(&container), flags.read_only);
-    describe::warn_of_root(context, flags, &prepared.store, &prepared.image, &spec)?;
-    let plan = corten_runtime::plan(&spec, &prepared.facts)?;
+    here(context, arguments, prepared, container)
+}
+
+/// True for a container that may outlive the command that shows it: one with a terminal, which keys
+/// leave alone, or one that is started again. It has a monitor from the beginning.
+fn lives_on(flags: &ContainerArgs) -> bool {
+    (flags.tty && flags.interactive) || flags.restart != "no"
+}
+
+/// Runs a container in this process.
+fn here(
+    context: &Context,
+    arguments: &RunArgs,
+    prepared: Prepared,
+    container: RunningContainer,
+) -> Result<ExitCode, CliError> {
+    let flags = &arguments.container;
+    let Prepared { store, image, facts, mut spec, .. } = prepared;
+    spec.rootfs = describe::rootfs(&image, Some(&container), flags.read_only);
+    describe::warn_of_root(context, flags, &store, &image, &spec)?;
+    let plan = corten_runtime::plan(&spec, &facts)?;
     notices(context, flags, &plan.notices);
-    let outcome = corten_runtime::run(&plan, Io::inherit());
-    finish(context, flags, container, outcome)
+    let definition = describe::definition(flags, &image, &spec)?;
+    let foreground = Foreground::new(&container, definition)?;
+    let passes_on = arguments.attached.sig_proxy;
+    let outcome = foreground.run(Planned { plan, spec, facts }, passes_on);
+    finish(context, flags, container, &foreground, outcome)
 }
 
 /// Who runs a container that was made.
@@ -123,7 +158,11 @@ impl Prepared {
         flags: &ContainerArgs,
         runs: Runs,
     ) -> Result<RunningContainer, CliError> {
-        let definition = describe::definition(flags, &self.image, &self.spec)?.encode()?;
+        let mut definition = describe::definition(flags, &self.image, &self.spec)?;
+        // As in Docker: what it reads ends with the one whom it was made for.
+        definition.input_once =
+            flags.interactive && (runs != Runs::InBackground || lives_on(flags));
+        let definition = definition.encode()?;
         let mut record = describe::record(&self.id, flags, &self.image, &self.spec);
         for volume in &self.volumes {
             volume.make(&self.store, &self.image)?;
@@ -172,40 +211,56 @@ fn settle_network(
 fn finish(
     context: &Context,
     arguments: &ContainerArgs,
-    container: RunningContainer,
-    outcome: Result<Outcome, corten_runtime::RunError>,
+    mut container: RunningContainer,
+    foreground: &Foreground,
+    outcome: Result<(Outcome, Option<IoError>), corten_runtime::RunError>,
 ) -> Result<ExitCode, CliError> {
-    let outcome = match outcome {
+    let (outcome, lost) = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
             let code = error.exit_code();
             container.finish(i32::from(code), false)?;
+            foreground.farewell(&Ending::failed(i32::from(code)));
             return Err(CliError::from(error).with_code(code));
         }
     };
-    if let Some(oom) = &outcome.oom {
-        let of = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), ui::bytes_binary);
-        let whom = match outcome.exit {
-            Exit::Signal(libc::SIGKILL) => "killed",
-            _ => "a process of the container was killed",
-        };
-        context.ui.status(&format!(
-            "{whom}: out of memory at {} (limit {})",
-            of(oom.peak_bytes),
-            of(oom.limit_bytes)
-        ));
-        context.ui.hint("give it more with `--memory`, or look for what grows");
-    }
+    let ending = Ending::of(&outcome);
+    tell_memory(context, &ending);
     notices(context, arguments, &outcome.notices);
-    let code = outcome.code();
     if arguments.tty
         && let Exit::Signal(signal) = outcome.exit
         && outcome.oom.is_none()
     {
         context.ui.status(&format!("ended by signal {signal}"));
     }
-    container.finish(code, outcome.oom.is_some())?;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    if let Some(error) = lost {
+        let text = format!("a part of the log is lost: {error}");
+        context.ui.warning(&text);
+        container.update(|state| state.error = Some(text))?;
+    }
+    container.finish(outcome.code(), outcome.oom.is_some())?;
+    foreground.farewell(&ending);
+    Ok(code_of(ending.ended.code))
+}
+
+/// Says that memory ran out, if it did.
+pub(super) fn tell_memory(context: &Context, ending: &Ending) {
+    if !ending.ended.oom_killed {
+        return;
+    }
+    let of = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), ui::bytes_binary);
+    let whom = match ending.signal {
+        Some(libc::SIGKILL) => "killed",
+        _ => "a process of the container was killed",
+    };
+    let (peak, limit) = (of(ending.peak_bytes), of(ending.limit_bytes));
+    context.ui.status(&format!("{whom}: out of memory at {peak} (limit {limit})"));
+    context.ui.hint("give it more with `--memory`, or look for what grows");
+}
+
+/// A container's code as this process's.
+pub(super) fn code_of(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 fn notices(context: &Context, arguments: &ContainerArgs, notices: &[Notice]) {

@@ -136,7 +136,7 @@ fn a_container_of_the_foreground_can_be_started_again_in_the_background() {
     assert_eq!((ended.status.code(), ended.stdout()), (Some(4), "out\n"));
     all.ok(&["start", "one"]);
     all.until("its end", |all| all.field("one", "State") == "exited");
-    assert_eq!(all.ok(&["logs", "one"]), "out\n");
+    assert_eq!(all.ok(&["logs", "one"]), "out\nout\n");
     assert_eq!(all.field("one", "ExitCode"), "4");
 }
 

@@ -1,6 +1,7 @@
 //! Containers and RUN steps on the real kernel, by the program's own command line.
 
 mod agents;
+mod attach;
 mod build;
 mod conformance;
 mod devices;

@@ -86,7 +86,7 @@ fn volumes_without_a_name_go_with_their_container() {
     assert_eq!(all.ok(&kept), "x\ny\n");
     all.ok(&["start", "one"]);
     all.ok(&["wait", "one"]);
-    assert_eq!(all.ok(&["logs", "one"]), "x\ny\ny\n");
+    assert_eq!(all.ok(&["logs", "one"]), "x\ny\nx\ny\ny\n");
     let name = all.ok(&["volume", "ls", "-q"]);
     let refused = all.0.run(&["volume", "rm", name.trim()]);
     assert!(refused.stderr().contains("belongs to the container `one`"), "{}", refused.stderr());
