@@ -10,7 +10,7 @@ use corten_diag::Stream;
 use corten_runtime::{HostFacts, HostFiles, Input, Io, Outcome, Rootfs};
 use corten_store::{Image, RunningContainer, Store, StoreOptions};
 use corten_sys::clock::{Clock as _, SystemClock};
-use corten_sys::{process, signals};
+use corten_sys::{memory, process, signals};
 
 use crate::attach::{Client, Ending};
 use crate::control::{self, Ended};
@@ -165,7 +165,7 @@ impl Watch<'_> {
             noted.map_err(std::io::Error::other)?;
             self.shared.began(running)?;
             self.reporter.tell(&Report::started(&plan.notices));
-            Ok(())
+            memory::forget_code().map_err(std::io::Error::other)
         };
         let io = Io { started: Some(&started), input: Input::Held, ..Io::callback(&mut take) };
         let outcome = corten_runtime::run(plan, io);

@@ -9,6 +9,7 @@ pub mod error;
 pub mod file;
 pub mod fs;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
