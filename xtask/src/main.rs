@@ -27,8 +27,9 @@ Usage: cargo xtask COMMAND
   tidy --shrink      Lower the ratchet to what the code needs by now; never raise it
   gen                Write the pages of docs/reference that come from the program
   gen --check        Fail if one of them is out of date
-  bench [WORK…]      Measure noop, change, run (the default), base, app-noop, app-change, app-cold,
-                     large; `build` is the last four
+  bench [WORK…]      Measure noop, change, start (the default), start-network, exec, thousand, base,
+                     app-noop, app-change, app-cold, large; `build` is the last four, `run` those
+                     from start to thousand
     --against LIST   Peers to measure beside it: docker, docker-classic, podman, buildah, each also
                      as NAME=PROGRAM (default: those that run)
     --pairs N        How often each is measured (default: 20)

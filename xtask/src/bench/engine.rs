@@ -8,6 +8,9 @@ use crate::{Failure, shell};
 /// The name of the image that is built.
 const IMAGE: &str = "corten-bench:latest";
 
+/// The name of the container in which further programs are started.
+const HOST: &str = "corten-bench-host";
+
 /// The peers that can be named, and what is told apart by their words.
 const PEERS: [(&str, Kind); 4] = [
     ("docker", Kind::BuildKit),
@@ -134,6 +137,32 @@ impl Engine {
     /// Starts a container that does nothing, with all isolation on.
     pub(super) fn run(&self) -> Command {
         self.command(&["run", "--rm", "--network", "none", IMAGE, "true"])
+    }
+
+    /// The same with the network that containers have by default.
+    pub(super) fn run_with_network(&self) -> Command {
+        self.command(&["run", "--rm", IMAGE, "true"])
+    }
+
+    /// Starts a container that goes on.
+    pub(super) fn background(&self, name: &str) -> Command {
+        let words =
+            ["run", "--detach", "--network", "none", "--name", name, IMAGE, "sleep", "86400"];
+        self.command(&words)
+    }
+
+    /// Starts a further program in the container of [`Engine::host`].
+    pub(super) fn execute(&self) -> Command {
+        self.command(&["exec", HOST, "true"])
+    }
+
+    /// Starts the container in which further programs are started.
+    pub(super) fn host(&self) -> Command {
+        self.background(HOST)
+    }
+
+    pub(super) fn remove_host(&self) -> Command {
+        self.command(&["rm", "--force", HOST])
     }
 
     pub(super) fn load(&self, archive: &Path) -> Command {

@@ -1,6 +1,7 @@
 //! Measures what people wait for, beside the programs that they use today.
 
 mod application;
+mod containers;
 mod engine;
 mod measure;
 mod report;
@@ -40,6 +41,9 @@ enum Work {
     Noop,
     Change,
     Run,
+    RunNetwork,
+    Exec,
+    Thousand,
     Base,
     AppNoop,
     AppChange,
@@ -47,10 +51,13 @@ enum Work {
     Large,
 }
 
-const WORKS: [(&str, Work); 8] = [
+const WORKS: [(&str, Work); 11] = [
     ("noop", Work::Noop),
     ("change", Work::Change),
-    ("run", Work::Run),
+    ("start", Work::Run),
+    ("start-network", Work::RunNetwork),
+    ("exec", Work::Exec),
+    ("thousand", Work::Thousand),
     ("base", Work::Base),
     ("app-noop", Work::AppNoop),
     ("app-change", Work::AppChange),
@@ -59,8 +66,10 @@ const WORKS: [(&str, Work); 8] = [
 ];
 
 /// Names for several at once.
-const GROUPS: [(&str, &[Work]); 1] =
-    [("build", &[Work::AppNoop, Work::AppChange, Work::AppCold, Work::Large])];
+const GROUPS: [(&str, &[Work]); 2] = [
+    ("build", &[Work::AppNoop, Work::AppChange, Work::AppCold, Work::Large]),
+    ("run", &[Work::Run, Work::RunNetwork, Work::Exec, Work::Thousand]),
+];
 
 impl Work {
     fn title(self) -> &'static str {
@@ -68,6 +77,9 @@ impl Work {
             Self::Noop => "Build again with nothing changed",
             Self::Change => "Build again after a change of one line",
             Self::Run => "Run a command in a new container",
+            Self::RunNetwork => "Run a command in a new container with a network",
+            Self::Exec => "Run a further command in a container",
+            Self::Thousand => "Containers in the background, and short ones",
             Self::Base => "Make a golden base again",
             Self::AppNoop => "A service with 19 wheels: build again with nothing changed",
             Self::AppChange => "A service with 19 wheels: build again after a change of one line",
@@ -124,9 +136,12 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> std::result::Result<(), Failur
     let mut results = Vec::new();
     for work in &options.works {
         ui::step(work.title());
-        results.push(bench.measure(*work, work.pairs(options.pairs))?);
+        results.push(match work {
+            Work::Thousand => bench.thousand()?,
+            work => bench.measure(*work, work.pairs(options.pairs))?,
+        });
     }
-    bench.clean_up();
+    bench.clean_up(&options.works);
     ui::line(report::tables(&results).trim_end());
     if options.write {
         let named = |engine: &Engine| format!("{}: {}", engine.name, engine.version);
@@ -252,6 +267,9 @@ impl Bench {
             Work::Noop | Work::Change | Work::AppNoop | Work::AppChange => engine.build(directory),
             Work::AppCold | Work::Large => engine.build_again(directory),
             Work::Run => engine.run(),
+            Work::RunNetwork => engine.run_with_network(),
+            Work::Exec => engine.execute(),
+            Work::Thousand => engine.background("NAME"),
             Work::Base => engine.command(&["base", "build", "--quiet", RECIPE]),
         }
     }
@@ -288,7 +306,7 @@ impl Bench {
 fn is_measured(engine: &Engine, work: Work) -> bool {
     match work {
         Work::Base => engine.name == "corten",
-        Work::Run => engine.runs(),
+        Work::Run | Work::RunNetwork | Work::Exec | Work::Thousand => engine.runs(),
         Work::Large => engine.mounts(),
         _ => true,
     }
@@ -307,7 +325,7 @@ mod tests {
 
     #[test]
     fn works_peers_and_pairs_can_be_chosen() {
-        let words = ["run", "--against", "podman,docker", "--pairs", "5", "--write", "base"];
+        let words = ["start", "--against", "podman,docker", "--pairs", "5", "--write", "base"];
         let options = parse(&words).unwrap();
         assert_eq!(options.works, [Work::Run, Work::Base]);
         let names: Vec<_> = options.against.iter().flatten().map(Peer::name).collect();
@@ -328,8 +346,8 @@ mod tests {
         for (words, expected) in [
             (
                 &["nop"][..],
-                "unknown benchmark `nop`; there are noop, change, run, base, app-noop, app-change, \
-                 app-cold, large, build",
+                "unknown benchmark `nop`; there are noop, change, start, start-network, exec, \
+                 thousand, base, app-noop, app-change, app-cold, large, build, run",
             ),
             (&["--pairs", "0"], "`0` is no number of pairs"),
             (&["--pairs"], "`--pairs` needs a value"),

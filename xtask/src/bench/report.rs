@@ -19,7 +19,13 @@ pub(super) fn tables(results: &[WorkResult]) -> String {
 }
 
 fn table(text: &mut String, result: &WorkResult) {
-    let count = result.rows.first().map_or(0, |row| row.samples.len());
+    let Some(first) = result.rows.first() else {
+        put(text, format_args!("## {}\n\nMeasured once: `{}`.", result.title, result.command));
+        result.notes.iter().for_each(|note| put(text, format_args!("\n{note}")));
+        text.push('\n');
+        return;
+    };
+    let count = first.samples.len();
     let times =
         if count == 1 { "once".to_owned() } else { format!("{count} times each, interleaved") };
     put(text, format_args!("## {}\n\nMeasured {times}: `{}`.\n", result.title, result.command));
@@ -30,7 +36,6 @@ fn table(text: &mut String, result: &WorkResult) {
         ),
     );
     put(text, format_args!("|---|---:|---:|---:|---:|---|"));
-    let Some(first) = result.rows.first() else { return };
     let ours = Summary::of(&first.samples);
     for row in &result.rows {
         let summary = Summary::of(&row.samples);

@@ -9,6 +9,10 @@ use super::engine::{Engine, Peer};
 use super::{BASE, Bench, Options, RECIPE, Work, measure, sample};
 use crate::{Failure, program, shell, ui};
 
+/// The works that need the image of the sample.
+const OF_SAMPLE: [Work; 6] =
+    [Work::Noop, Work::Change, Work::Run, Work::RunNetwork, Work::Exec, Work::Thousand];
+
 impl Bench {
     pub(super) fn prepare(root: &Path, options: &Options) -> Result<Self, Failure> {
         let place = shell::target_dir(root).join("bench");
@@ -39,7 +43,7 @@ impl Bench {
         if options.works.iter().any(|work| *work != Work::Base) {
             bench.add_peers(options)?;
             let mut projects = Vec::new();
-            if wants(&[Work::Noop, Work::Change, Work::Run]) {
+            if wants(&OF_SAMPLE) {
                 projects.push(bench.sample.clone());
             }
             projects.extend(bench.service.iter().map(|service| service.directory.clone()));
@@ -48,6 +52,12 @@ impl Bench {
             {
                 ui::step(&format!("build {} with {}", bench.name(project), engine.name));
                 bench.succeed(engine.build(project))?;
+            }
+            if wants(&[Work::Exec]) {
+                for engine in bench.engines.iter().filter(|engine| engine.runs()) {
+                    ui::step(&format!("start a container with {}", engine.name));
+                    bench.succeed(engine.host())?;
+                }
             }
         }
         Ok(bench)
@@ -129,7 +139,14 @@ impl Bench {
     }
 
     /// Removes what the peers keep; corten's store is in the target directory.
-    pub(super) fn clean_up(&self) {
+    pub(super) fn clean_up(&self, works: &[Work]) {
+        if works.contains(&Work::Exec) {
+            for engine in self.engines.iter().filter(|engine| engine.runs()) {
+                if let Err(Failure(message)) = self.succeed(engine.remove_host()) {
+                    ui::warn(&message);
+                }
+            }
+        }
         for engine in self.engines.iter().skip(1) {
             if let Err(Failure(message)) = self.succeed(engine.remove()) {
                 ui::warn(&message);
