@@ -185,6 +185,7 @@ impl Watch<'_> {
         let readonly = spec.rootfs.readonly;
         spec.rootfs = Rootfs::layered(lowers, self.container.upper(), self.container.work());
         spec.rootfs.readonly = readonly;
+        spec.rootfs.volatile = self.container.record().remove_at_end;
         spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
         let facts = HostFacts::gather().map_err(Failed::of)?;
         let plan = corten_runtime::plan(&spec, &facts).map_err(|error| Failed::of_plan(&error))?;

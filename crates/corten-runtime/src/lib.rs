@@ -27,6 +27,7 @@ pub mod emulation;
 mod error;
 mod exec_error;
 mod facts;
+pub mod files;
 mod init;
 mod namespaces;
 pub mod network;

@@ -185,9 +185,10 @@ impl Rootfs {
         }
     }
 
-    /// Builds a root file system of layers, top first, whose changes go to `upper`.
+    /// Builds a root file system of layers, top first, whose changes go to `upper` and are kept there:
+    /// what a program syncs is on the disk.
     pub fn layered(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Self {
-        Self { upper: Some(upper), work: Some(work), ..Self::in_memory(lowers) }
+        Self { upper: Some(upper), work: Some(work), volatile: false, ..Self::in_memory(lowers) }
     }
 }
 

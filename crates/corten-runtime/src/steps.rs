@@ -258,6 +258,8 @@ pub(crate) enum Step {
         environment: Vec<String>,
         reaper: bool,
     },
+    /// Executes nothing and stays until it is killed.
+    Hold,
 }
 
 impl Step {
@@ -290,6 +292,7 @@ impl Step {
             Self::NoNewPrivileges => "give up new privileges",
             Self::Seccomp { .. } => "install the system call filter",
             Self::Execute { .. } => "execute",
+            Self::Hold => "hold the container's files",
         }
     }
 

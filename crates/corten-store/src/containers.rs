@@ -6,6 +6,7 @@
 //! containers/<id>/state.json        what became of it so far; may be torn by a loss of power
 //! containers/<id>/definition.json   how it is run, whenever it is; nothing for us to read
 //! containers/<id>/alive             held locked by the process that runs the container
+//! containers/<id>/files             held locked by who works with the files of one that does not run
 //! containers/<id>/log/              what it has written, where somebody keeps that
 //! containers/<id>/upper, work       its changes of the image's files, for overlayfs
 //! ```
@@ -87,6 +88,15 @@ pub struct Container {
     pub running: bool,
 }
 
+/// The files of a container that does not run. Who starts or removes it meanwhile waits.
+#[derive(Debug)]
+pub struct HeldFiles {
+    inner: Arc<Inner>,
+    record: ContainerRecord,
+    /// Locked for as long as this value lives.
+    _lock: FileLock,
+}
+
 /// A container that this process runs.
 #[derive(Debug)]
 pub struct RunningContainer {
@@ -132,6 +142,8 @@ impl Store {
                 Err(error) => return Err(error.into()),
             };
             let record = read_record(&folder)?.ok_or_else(missing)?;
+            // Its files are in nobody's hands from here on: others look at `alive` after they have this.
+            drop(FileLock::exclusive(&folder.join(FILES))?);
             let state = read_state(&folder);
             let running = RunningContainer { inner: inner.clone(), record, state, alive };
             running.renew()?;
@@ -156,6 +168,33 @@ impl Store {
             pin(inner, &image)?;
             let state = read_state(&folder);
             Ok((RunningContainer { inner: inner.clone(), record, state, alive }, image))
+        })
+    }
+
+    /// Takes the files of a container that does not run; `None` if it runs, or is about to. Its image's
+    /// layers are protected for the life of this handle.
+    pub fn hold_files(&self, id: &str) -> Result<Option<(HeldFiles, Image)>, StoreError> {
+        self.run(|inner| {
+            inner.check_writable()?;
+            let folder = folder(inner, id)?;
+            let missing = || StoreError::ContainerMissing { id: id.to_owned() };
+            let record = read_record(&folder)?.ok_or_else(missing)?;
+            let lock = FileLock::exclusive(&folder.join(FILES))?;
+            if runs(&folder)? {
+                return Ok(None);
+            }
+            let image = inner.image(&record.image)?;
+            let image = image.ok_or(StoreError::ImageMissing(record.image))?;
+            pin(inner, &image)?;
+            Ok(Some((HeldFiles { inner: inner.clone(), record, _lock: lock }, image)))
+        })
+    }
+
+    /// Returns how a container is run, as it was given when it was created.
+    pub fn container_definition(&self, id: &str) -> Result<Vec<u8>, StoreError> {
+        self.run(|inner| {
+            let path = folder(inner, id)?.join(DEFINITION);
+            Ok(file::read_limited(&path, DEFINITION_BYTES_MAX)?)
         })
     }
 
@@ -208,7 +247,10 @@ impl Store {
                 return Err(StoreError::ContainerRuns { id: id.to_owned() });
             }
             let record = read_record(&folder)?;
+            // Who works with its files is waited for.
+            let files = file::absent_is_none(FileLock::exclusive(&folder.join(FILES)))?;
             remove(inner, &folder)?;
+            drop(files);
             self.release(&hold_name(id))?;
             match record {
                 Some(record) if with_volumes => remove_anonymous(inner, &record),
@@ -216,6 +258,34 @@ impl Store {
             }
         })
     }
+}
+
+impl HeldFiles {
+    /// Where the container's writes are.
+    pub fn upper(&self) -> PathBuf {
+        self.folder().join("upper")
+    }
+
+    /// Overlayfs' own directory, on the same file system.
+    pub fn work(&self) -> PathBuf {
+        self.folder().join("work")
+    }
+
+    /// Makes the container's files ready to be mounted.
+    pub fn renew(&self) -> Result<(), StoreError> {
+        renew(&self.inner, &self.work())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.inner.layout.folder("containers").join(&self.record.id)
+    }
+}
+
+/// Overlayfs marks the directory of a mount that did not end well, and refuses it then.
+fn renew(inner: &Inner, work: &Path) -> Result<(), StoreError> {
+    let fs = inner.fs();
+    let renewed = fs.remove_tree(work).and_then(|()| fs.create_dir(work, 0o700));
+    renewed.map_err(|error| StoreError::from(error).classify(&inner.layout.root))
 }
 
 impl RunningContainer {
@@ -231,11 +301,7 @@ impl RunningContainer {
 
     /// Makes the container's files ready to be mounted again.
     pub fn renew(&self) -> Result<(), StoreError> {
-        // Overlayfs marks the directory of a mount that did not end well, and refuses it then.
-        let fs = self.inner.fs();
-        let renewed =
-            fs.remove_tree(&self.work()).and_then(|()| fs.create_dir(&self.work(), 0o700));
-        renewed.map_err(|error| StoreError::from(error).classify(&self.inner.layout.root))
+        renew(&self.inner, &self.work())
     }
 
     /// The lock that makes the container one that runs. It is held as long as any copy of the
@@ -306,6 +372,9 @@ fn remove_anonymous(inner: &Arc<Inner>, record: &ContainerRecord) -> Result<(), 
 
 /// The file in a container's directory that says what has become of it.
 const STATE: &str = "state.json";
+
+/// The file that is locked while somebody works with the files of a container that does not run.
+const FILES: &str = "files";
 
 /// The file that says how it is run.
 const DEFINITION: &str = "definition.json";

@@ -103,7 +103,7 @@ mod tests;
 
 pub use blobs::Expect;
 pub use cache_mounts::CacheMounts;
-pub use containers::{Container, ContainerRecord, ContainerState, RunningContainer};
+pub use containers::{Container, ContainerRecord, ContainerState, HeldFiles, RunningContainer};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use fsck::{FsckReport, Problem, Repair};

@@ -139,6 +139,11 @@ impl Root {
         Ok(Self { dir: Dir::open(path)? })
     }
 
+    /// Takes an open directory as the root.
+    pub fn of(dir: Dir) -> Self {
+        Self { dir }
+    }
+
     /// Returns the root itself as a directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
@@ -233,6 +238,12 @@ impl Dir {
     /// Returns the path that messages show.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the directory another path in messages.
+    #[must_use]
+    pub fn shown_as(self, path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ..self }
     }
 
     /// Opens a directory in this one.

@@ -387,6 +387,66 @@ pub fn set_file_identity(uid: u32, gid: u32) -> io::Result<()> {
     if found == expected { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EPERM)) }
 }
 
+/// Becomes user and group 0 of the user namespace that this process is in, without further groups where
+/// they can be given up.
+pub fn become_root_here() -> io::Result<()> {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    match set_thread_groups(&[]) {
+        // A namespace of one id does not let anybody change them.
+        Ok(()) | Err(rustix::io::Errno::PERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    Ok(set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
+}
+
+/// Asks for the kernel's kill when the parent dies. A change of user takes it back.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
+/// Returns the first process of the container that a process of ours runs. `None` if there is none now.
+///
+/// It is the child that is process 1 of a namespace below; where the container has no such namespace of
+/// its own, a child that has other mounts and has become its program.
+pub fn first_of_container(runner: u32) -> io::Result<Option<u32>> {
+    let children = children(runner)?;
+    let is_first = |child: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let numbers: Vec<&str> = numbers.unwrap_or_default().split_whitespace().collect();
+        numbers.len() > 1 && numbers.last() == Some(&"1")
+    };
+    if let Some(first) = children.iter().copied().find(|child| is_first(child)) {
+        return Ok(Some(first));
+    }
+    let mounts = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let is_helper = |child: u32| {
+        let words = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(b"__init")
+    };
+    let ours = mounts(runner);
+    let is_program =
+        |child: &u32| mounts(*child).is_some_and(|its| Some(its) != ours) && !is_helper(*child);
+    Ok(children.into_iter().find(is_program))
+}
+
+/// Returns the children of all threads of a process; none if it is gone.
+fn children(process: u32) -> io::Result<Vec<u32>> {
+    let tasks = match std::fs::read_dir(format!("/proc/{process}/task")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        tasks => tasks?,
+    };
+    let mut found = Vec::new();
+    for task in tasks {
+        // A thread that has ended meanwhile has none.
+        let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    Ok(found)
+}
+
 /// Gives the process a new, empty keyring that it shares with nobody.
 pub fn new_session_keyring() -> io::Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;

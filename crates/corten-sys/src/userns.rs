@@ -204,6 +204,25 @@ pub fn enter_rootless() -> Result<Option<Rootless>, UsernsError> {
     Ok(Some(Rootless { uid, gid, ids }))
 }
 
+/// Makes an ordinary user root of the user namespace that a process of the same user is root of, with a
+/// mount namespace of its own: only there is a container of that process within reach.
+///
+/// Must be called before any thread is started. Root with its capabilities stays as it is, and the
+/// answer is false.
+pub fn enter_that_of(process: u32) -> Result<bool, UsernsError> {
+    let effective = crate::caps::effective().map_err(step("read the own capabilities"))?;
+    if rustix::process::geteuid().is_root() && effective & CAP_SYS_ADMIN != 0 {
+        return Ok(false);
+    }
+    process::require_single_thread().map_err(|_| UsernsError::Threads)?;
+    let path = PathBuf::from(format!("/proc/{process}/ns/user"));
+    let namespace = file::open(&path)?;
+    namespace::enter(namespace.as_fd()).map_err(step("enter the container's user namespace"))?;
+    namespace::unshare(namespace::MOUNT).map_err(step("make a mount namespace"))?;
+    become_root()?;
+    Ok(true)
+}
+
 /// The user's ranges and the programs that write them.
 struct Ranges {
     users: Vec<(u32, u32)>,

@@ -180,7 +180,9 @@ const TERM: &str = "TERM";
 
 /// The container of a step; its written directory is the layer to be.
 fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
-    let rootfs = Rootfs::layered(step.lowers.clone(), step.upper.clone(), step.work.clone());
+    let mut rootfs = Rootfs::layered(step.lowers.clone(), step.upper.clone(), step.work.clone());
+    // A step that did not end is done anew, and what it made is synced when it is a layer.
+    rootfs.volatile = true;
     let mut spec = ContainerSpec::new(step.id.clone(), rootfs, step.args.clone());
     spec.env = step.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     spec.cwd.clone_from(&step.cwd);

@@ -35,7 +35,8 @@ pub(super) fn main(steps: Vec<Step>, mounts: OwnedFd, control: OwnedFd) -> ! {
         terminal: false,
     };
     let report = match walker.walk(steps, mounts) {
-        Ok(program) => walker.execute(&program),
+        Ok(Some(program)) => walker.execute(&program),
+        Ok(None) => walker.hold(),
         Err(report) => report,
     };
     // If even this fails, the caller sees the end of the socket and the exit code.
@@ -72,7 +73,8 @@ fn die_with_caller() -> io::Result<()> {
 }
 
 impl Walker {
-    fn walk(&mut self, steps: Vec<Step>, mounts: OwnedFd) -> Result<Program, Report> {
+    /// Takes all steps and returns the program to become, unless nothing is to be executed.
+    fn walk(&mut self, steps: Vec<Step>, mounts: OwnedFd) -> Result<Option<Program>, Report> {
         let begin = |error: io::Error| Report::failed("begin", None, &error);
         rustix::process::setsid().map_err(|errno| begin(errno.into()))?;
         die_with_caller().map_err(begin)?;
@@ -81,7 +83,10 @@ impl Walker {
         drop(mounts);
         for step in steps {
             if let Step::Execute { candidates, arguments, environment, reaper } = step {
-                return Ok(Program { candidates, arguments, environment, reaper });
+                return Ok(Some(Program { candidates, arguments, environment, reaper }));
+            }
+            if step == Step::Hold {
+                return Ok(None);
             }
             self.take(&step)
                 .map_err(|error| Report::failed(step.attempt(), step.subject(), &error))?;
@@ -138,8 +143,8 @@ impl Walker {
             }
             Step::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
             Step::Seccomp { filter, log } => seccomp::install(&from_wire(filter), *log),
-            // Handled by the caller of this function, since it does not come back.
-            Step::Execute { .. } => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            // Handled by the caller of this function, since they do not come back.
+            Step::Execute { .. } | Step::Hold => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         }
     }
 
@@ -313,6 +318,16 @@ impl Walker {
         rustix::stdio::dup2_stderr(&slave)?;
         self.terminal = true;
         self.tell(&Report::Terminal, &[master.as_fd()])
+    }
+
+    /// Stays, so that the container's namespaces do, until the helper or the caller kills it.
+    fn hold(&mut self) -> ! {
+        // The caller waits for the end of the socket.
+        self.control = None;
+        self.mounts.clear();
+        loop {
+            std::thread::park();
+        }
     }
 
     /// Becomes the program; returns why it could not.

@@ -79,6 +79,43 @@ impl Plan {
     pub(crate) fn joins_users(&self) -> bool {
         self.helper.joins.iter().any(|join| join.namespace == namespace::USER)
     }
+
+    /// Returns the plan of the same container with nothing running in it: its files and volumes are
+    /// mounted in namespaces of its own, and that is all.
+    #[must_use]
+    pub fn holding(mut self) -> Self {
+        self.cgroup = CgroupPlan::default();
+        self.network = NetworkPlan {
+            network: Network::None,
+            ports: Vec::new(),
+            listen_port: None,
+            ..self.network
+        };
+        self.stdio = StdioPlan { terminal: false, stdin: Stdin::Null, ..self.stdio };
+        let helper = &mut self.helper;
+        helper.raised_limits = Vec::new();
+        // Those of others may be gone, and are not needed; only the ids are.
+        let (users, others): (Vec<_>, Vec<_>) = std::mem::take(&mut helper.joins)
+            .into_iter()
+            .partition(|join| join.namespace == namespace::USER);
+        helper.joins = users;
+        helper.namespaces |= others.iter().fold(0, |bits, join| bits | join.namespace);
+        helper.container.retain(|step| match step {
+            // Without groups of its own there is nothing to be seen of them.
+            Step::Mount { target, .. } => !target.starts_with("/sys/fs/cgroup"),
+            Step::BecomeRoot
+            | Step::SeparateMounts
+            | Step::SwapRoot
+            | Step::Attach { .. }
+            | Step::Link { .. }
+            | Step::DropOldRoot
+            | Step::MakeRootReadonly => true,
+            _ => false,
+        });
+        helper.container.push(Step::Hold);
+        self.fallback = self.fallback.map(|fallback| Box::new(fallback.holding()));
+        self
+    }
 }
 
 /// Decides how a container will be run on a host.

@@ -48,6 +48,19 @@ fn lines(plan: &Plan, words: &[&str]) -> String {
 }
 
 #[test]
+fn only_what_goes_away_is_not_synced() {
+    let mounted = |spec: &ContainerSpec, facts: &HostFacts| {
+        lines(&plan(spec, facts).expect("it is possible"), &["mount an overlay"])
+    };
+    let mut passing = spec();
+    passing.rootfs.volatile = true;
+    let old = HostFacts { kernel: (5, 9), ..root() };
+    assert!(!mounted(&spec(), &root()).contains("volatile"));
+    assert!(mounted(&passing, &root()).contains("volatile"));
+    assert!(!mounted(&passing, &old).contains("volatile"), "the kernel does not know it");
+}
+
+#[test]
 fn a_plan_says_all_that_will_be_done_and_in_which_order() {
     let plan = plan(&spec(), &root()).expect("it is possible");
     expect![[r#"
@@ -56,7 +69,7 @@ fn a_plan_says_all_that_will_be_done_and_in_which_order() {
           user ids: 0 1879048192 268435456
           group ids: 0 1879048192 268435456
           from outside:
-            mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off volatile
+            mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off
             source 0: open /dev/null nosuid noexec
             source 1: open /dev/zero nosuid noexec
             source 2: open /dev/full nosuid noexec
@@ -172,7 +185,7 @@ fn an_ordinary_user_gets_a_namespace_below_the_own() {
         namespaces: user mount pid network ipc uts cgroup
         user ids: 0 0 1
         group ids: 0 0 1
-        mount an overlay of 2 layers, changes in /u userxattr volatile
+        mount an overlay of 2 layers, changes in /u userxattr
         become root of the container
         set net.ipv4.ping_group_range = 0 0
         become user 0, group 0
@@ -183,7 +196,7 @@ fn an_ordinary_user_gets_a_namespace_below_the_own() {
         namespaces: user mount pid network ipc uts cgroup
         user ids: 0 0 65537
         group ids: 0 0 65537
-        mount an overlay of 2 layers, changes in /u userxattr volatile
+        mount an overlay of 2 layers, changes in /u userxattr
         become root of the container
         set net.ipv4.ping_group_range = 0 65536
         become user 0, group 0, groups [5, 6]
@@ -199,7 +212,7 @@ fn what_takes_the_place_of_a_refused_user_namespace_says_so() {
     expect![[r#"
         notice: the container's root is the host's root, with fewer capabilities, since a file system of its layers or volumes cannot show other owners
         namespaces: mount pid network ipc uts cgroup
-        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off volatile
+        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off
         keep capabilities 0xa00405fb
     "#]].assert_eq(&lines(&fallback, &["notice", "namespaces", "ids", "overlay", "keep"]));
 }
@@ -562,16 +575,16 @@ fn ids_may_be_chosen_as_far_as_files_can_be_shown() {
     ];
     expect![[r#"
         user ids: 0 100000 1, 1 300000 5
-        mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off volatile
+        mount an overlay of 2 layers, changes in /u, owners mapped redirect_dir=off metacopy=off index=off
         user ids: 0 100000 1, 1 300000 5
-        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off volatile
+        mount an overlay of 2 layers, changes in /u redirect_dir=off metacopy=off index=off
         user 1 is outside the 1 ids that are available here
         the user ids have no 0, which files of the system belong to
         user ids: 0 0 5
-        mount an overlay of 2 layers, changes in /u userxattr volatile
+        mount an overlay of 2 layers, changes in /u userxattr
         an ordinary user's files cannot be shown under other ids, which these maps need
         user ids: 0 1 1, 1 0 1
-        mount an overlay of 2 layers, changes in /u userxattr volatile
+        mount an overlay of 2 layers, changes in /u userxattr
         user 5 is outside the 10 ids that are available here
     "#]]
     .assert_eq(&table.concat());

@@ -67,8 +67,6 @@ impl World {
         let words = ["sh", "-c", script].map(str::to_owned).to_vec();
         let mut spec = ContainerSpec::new(unique_id(), rootfs, words);
         spec.env = vec![format!("PATH={PATH}")];
-        // A world is used again, which a mount that skips syncing does not allow.
-        spec.rootfs.volatile = false;
         spec
     }
 
@@ -148,7 +146,6 @@ pub(crate) fn caller() -> ExitCode {
     let words = ["sh", "-c", script].map(str::to_owned).to_vec();
     let mut spec = ContainerSpec::new(id, rootfs, words);
     spec.env = vec![format!("PATH={PATH}")];
-    spec.rootfs.volatile = false;
     spec.init = options.contains("init");
     if options.contains("stdin") {
         spec.stdin = corten_runtime::Stdin::Inherit;

@@ -1,6 +1,7 @@
 //! The command line: structs that clap fills, one file per group of commands.
 
 mod build;
+mod files;
 mod images;
 mod run;
 mod system;
@@ -15,6 +16,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use build::{
     BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, SharedArgs, StepArgs,
 };
+pub(crate) use files::CpArgs;
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Show what a container in the background has written
     Logs(LogsArgs),
+    /// Copy files between a container and the host
+    Cp(CpArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// List containers

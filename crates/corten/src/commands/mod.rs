@@ -7,6 +7,8 @@ mod base;
 mod build;
 mod cache;
 mod checks;
+mod container_files;
+mod cp;
 mod emulation;
 mod exec;
 mod history;
@@ -96,6 +98,7 @@ fn prepare(
 ) -> Result<Context, CliError> {
     let settings = Settings::load(global, environment, project_of(command))?;
     if needs_namespace(command)
+        && !container_files::enter_namespace_of(&settings, container_of(command))?
         && let Some(rootless) = userns::enter_rootless()?
         && let RootlessIds::Single(reason) = &rootless.ids
         && starts_programs(command)
@@ -120,6 +123,14 @@ fn project_of(command: &Command) -> &Path {
         | Command::Builder(BuildxCommand::Build(arguments))
         | Command::Image(BuildxCommand::Build(arguments)) => &arguments.shared.context,
         _ => Path::new("."),
+    }
+}
+
+/// The container whose processes or mounts a command needs to reach.
+fn container_of(command: &Command) -> Option<&str> {
+    match command {
+        Command::Cp(arguments) => cp::container_of(arguments),
+        _ => None,
     }
 }
 
@@ -166,6 +177,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Wait(arguments) => life::wait(context, &arguments),
         Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),
+        Command::Cp(arguments) => cp::cp(context, &arguments),
         Command::Rename(arguments) => life::rename(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),

@@ -90,6 +90,12 @@ impl Ui {
         write_all(&mut std::io::stdout().lock(), text.as_bytes());
     }
 
+    /// Where data goes that is no text, in pieces.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the terminal's settings")]
+    pub(crate) fn data_stream(&self) -> std::io::StdoutLock<'static> {
+        std::io::stdout().lock()
+    }
+
     /// Writes a line of data to stdout.
     pub(crate) fn line(&self, text: &str) {
         self.data(&format!("{text}\n"));

@@ -21,6 +21,8 @@ pub(super) fn rootfs(
         None => Rootfs::in_memory(lowers),
     };
     rootfs.readonly = readonly;
+    // Nobody can ask for what goes away with the container.
+    rootfs.volatile = container.is_none_or(|container| container.record().remove_at_end);
     rootfs
 }
 

@@ -367,3 +367,30 @@ fn a_check_that_takes_too_long_has_failed() {
     let processes = all.ok(&["exec", "one", "sh", "-c", "cat /proc/[0-9]*/cmdline"]);
     assert!(processes.matches("sleep").count() <= 4, "{processes}");
 }
+
+#[test]
+fn what_a_kept_container_syncs_is_on_the_disk() {
+    require!(NEEDS[0], NEEDS[1]);
+    let all = Containers::new();
+    let options = |flags: &[&str]| {
+        let mut words = vec!["run", "--network=none"];
+        words.extend(flags);
+        words.extend(["base", "grep", " / / ", "/proc/self/mountinfo"]);
+        all.ok(&words)
+    };
+    assert!(!options(&["--name=kept"]).contains("volatile"));
+    assert!(options(&["--rm"]).contains("volatile"), "nobody can ask for its files");
+    let log = all.run("one", &[], "grep ' / / ' /proc/self/mountinfo; echo x >/f; exec sleep 1000");
+    all.until("its first line", |all| !all.ok(&["logs", "one"]).is_empty());
+    assert!(!all.ok(&["logs", "one"]).contains("volatile"), "{log}");
+    // Neither an end of power nor a kill takes its files away.
+    let state = all.0.root_dir().join("containers").join(&log).join("state.json");
+    let state = corten_sys::file::read(&state).expect("it is there");
+    let state: serde_json::Value = serde_json::from_slice(&state).expect("it is JSON");
+    let monitor =
+        u32::try_from(state["pid"].as_u64().expect("it has one")).expect("it is a number");
+    corten_sys::process::PidFd::open(monitor).expect("it runs").kill().expect("it is ours");
+    all.until("its end", |all| all.field("one", "State") == "exited");
+    all.ok(&["start", "one"]);
+    assert_eq!(all.ok(&["exec", "one", "cat", "/f"]), "x\n");
+}

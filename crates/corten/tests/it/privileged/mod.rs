@@ -4,6 +4,7 @@ mod agents;
 mod attach;
 mod build;
 mod conformance;
+mod cp;
 mod devices;
 mod entitlements;
 mod exec;
