@@ -46,7 +46,7 @@ pub use cgroup::{CgroupFacts, V1Controller};
 pub use error::{PlanError, RunError};
 pub use exec_error::ExecError;
 pub use facts::{HostFacts, Ids};
-pub use init::{INIT_ARGUMENT, init_main};
+pub use init::{INIT_ARGUMENT, init_main, target};
 pub use namespaces::{IdMapping, Namespace, Namespaces, Propagation, SharedMemory, UserNamespace};
 pub use network::ports::PortMapping;
 pub use notice::Notice;

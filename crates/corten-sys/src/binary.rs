@@ -36,6 +36,17 @@ fn by_name() -> io::Result<OwnedFd> {
     Ok(view)
 }
 
+/// Returns true if we run from such a view or copy already, or from a mount that is read-only.
+pub fn is_protected() -> io::Result<bool> {
+    let statistics = rustix::fs::statvfs(OWN_PROGRAM)?;
+    if statistics.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Ok(true);
+    }
+    let program = rustix::fs::open(OWN_PROGRAM, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // Only files in memory have seals.
+    Ok(rustix::fs::fcntl_get_seals(&program).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+}
+
 /// Copies our program into memory that can never change again.
 ///
 /// For kernels and file systems that cannot do [`read_only_view`]; costs a copy of the program.

@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod pending;
 pub mod process;
 pub mod random;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;

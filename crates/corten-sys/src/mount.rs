@@ -89,6 +89,15 @@ impl FileSystem {
         Ok(rustix::mount::fsconfig_set_fd(&self.0, key, value)?)
     }
 
+    /// Makes the file system and a detached mount of it, with attributes by the kernel's bits
+    /// (`MOUNT_ATTR_*`).
+    pub fn mount_with(self, attributes: u64) -> io::Result<OwnedFd> {
+        rustix::mount::fsconfig_create(&self.0)?;
+        let bits = u32::try_from(attributes).unwrap_or_default();
+        let attributes = MountAttrFlags::from_bits_retain(bits);
+        Ok(rustix::mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    }
+
     /// Makes the file system and a detached mount of it.
     pub fn mount(self, attributes: Attributes) -> io::Result<OwnedFd> {
         rustix::mount::fsconfig_create(&self.0)?;
@@ -159,6 +168,32 @@ pub fn restrict_and_map(
     set_attributes(mount, bits, Some(propagation), Some(user_namespace), recursive)
 }
 
+/// A change of a mount by the kernel's own bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// `MOUNT_ATTR_*` to add.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to take away, before `set`.
+    pub clear: u64,
+    /// One of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` and `MS_UNBINDABLE`, or 0.
+    pub propagation: u64,
+}
+
+/// Changes a mount, and with `recursive` the ones below it, or none of them if one refuses.
+pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Result<()> {
+    change_with(mount, change, None, recursive)
+}
+
+/// Shows the owners of a detached mount's files through a user namespace, and nothing else.
+pub fn map_owners(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    let change = Change { set: libc::MOUNT_ATTR_IDMAP, ..Change::default() };
+    change_with(mount, change, Some(user_namespace), recursive)
+}
+
 fn set_attributes(
     mount: BorrowedFd<'_>,
     bits: u64,
@@ -166,10 +201,20 @@ fn set_attributes(
     user_namespace: Option<BorrowedFd<'_>>,
     recursive: bool,
 ) -> io::Result<()> {
+    let propagation = propagation.map_or(0, Propagation::bits);
+    change_with(mount, Change { set: bits, clear: 0, propagation }, user_namespace, recursive)
+}
+
+fn change_with(
+    mount: BorrowedFd<'_>,
+    change: Change,
+    user_namespace: Option<BorrowedFd<'_>>,
+    recursive: bool,
+) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: bits,
-        attr_clr: 0,
-        propagation: propagation.map_or(0, Propagation::bits),
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
         userns_fd: user_namespace.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

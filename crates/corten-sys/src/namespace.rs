@@ -17,10 +17,12 @@ pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
 pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
 pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+/// Not in the `libc` crate for every target.
+pub const TIME: u64 = 0x80;
 
 /// Moves the calling thread into new namespaces.
 pub fn unshare(namespaces: u64) -> io::Result<()> {
-    let all = USER | MOUNT | PID | NETWORK | IPC | UTS | CGROUP;
+    let all = USER | MOUNT | PID | NETWORK | IPC | UTS | CGROUP | TIME;
     let bits = u32::try_from(namespaces & all).unwrap_or_default();
     // SAFETY: only namespace bits are left, so the table of descriptors stays shared between the
     // threads, which is what the caller of `unshare_unsafe` has to see to.

@@ -18,6 +18,14 @@ pub struct Instruction {
 /// Needs `no_new_privs` or the capability `SYS_ADMIN` in the own user namespace. `log` makes the
 /// kernel log what the filter refuses with anything but an error number.
 pub fn install(filter: &[Instruction], log: bool) -> io::Result<()> {
+    install_with(filter, if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 })
+}
+
+/// The same with flags of the kernel's (`SECCOMP_FILTER_FLAG_*`), of which none may ask for a descriptor.
+pub fn install_with(filter: &[Instruction], flags: libc::c_ulong) -> io::Result<()> {
+    if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     let length = libc::c_ushort::try_from(filter.len())
         .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let program = libc::sock_fprog {
@@ -25,7 +33,6 @@ pub fn install(filter: &[Instruction], log: bool) -> io::Result<()> {
         // The kernel's structure has no const pointer; it only reads.
         filter: filter.as_ptr().cast_mut().cast(),
     };
-    let flags = if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
     // SAFETY: `Instruction` has the layout of `sock_filter` (checked in the tests), the length is
     // that of the slice, and the kernel copies it before the call returns.
     let result = unsafe {

@@ -1,7 +1,7 @@
 //! Terminals: raw mode that is always taken back, sizes, and new pairs.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -55,10 +55,15 @@ pub fn set_size(terminal: BorrowedFd<'_>, (rows, columns): (u16, u16)) -> io::Re
 pub fn open_pair(ptmx: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let slave = open_other_side(master.as_fd())?;
     Ok((master, slave))
+}
+
+/// Opens the program's side of a new terminal.
+pub fn open_other_side(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    rustix::pty::unlockpt(master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    Ok(rustix::pty::ioctl_tiocgptpeer(master, flags)?)
 }
 
 /// Makes a terminal the one that Ctrl-C of this session comes from. The caller leads a session.
@@ -69,7 +74,6 @@ pub fn make_controlling(terminal: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn raw_mode_ends_with_its_guard() {

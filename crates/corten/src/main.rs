@@ -15,6 +15,7 @@ mod settings;
 mod ui;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,8 +30,27 @@ fn main() -> ExitCode {
     }
     let environment = settings::Environment::capture();
     let ui = ui::Ui::new(&environment);
+    if let Some(arguments) = oci_arguments(&arguments) {
+        return commands::oci::main(arguments, &environment, &ui);
+    }
     match cli::parse(&arguments, &ui) {
         Ok(cli) => commands::dispatch(cli, environment, ui),
         Err(code) => code,
+    }
+}
+
+/// The names under which the program is an OCI runtime: engines want one path without arguments.
+const OCI_NAMES: [&str; 3] = ["corten-oci", "runc", "crun"];
+
+/// The arguments of the OCI runtime, if that is what we are called as.
+fn oci_arguments(arguments: &[OsString]) -> Option<&[OsString]> {
+    let (name, rest) = arguments.split_first()?;
+    let name = Path::new(name).file_name()?;
+    if OCI_NAMES.iter().any(|known| name == *known) {
+        return Some(rest);
+    }
+    match rest.split_first() {
+        Some((word, rest)) if word == "oci" => Some(rest),
+        _ => None,
     }
 }

@@ -12,11 +12,13 @@ const ASYNC_HOME: &str = "crates/corten-registry/";
 
 /// Where the program and the tools talk to people; an archive goes to standard output as bytes, and
 /// what a container writes goes to the descriptors that it would have had without us.
-const PRINTING_HOMES: [&str; 6] = [
+const PRINTING_HOMES: [&str; 8] = [
     "crates/corten/src/ui/",
     "crates/corten/src/commands/archive.rs",
     "crates/corten/src/commands/outputs.rs",
     "crates/corten-runtime/src/run/relay.rs",
+    "crates/corten-bundle/src/commands/run.rs",
+    "crates/corten-bundle/src/init/identity.rs",
     "crates/corten-testkit/src/lib.rs",
     "xtask/src/ui.rs",
 ];

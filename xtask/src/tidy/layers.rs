@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 5] = [
         "corten-build",
         "corten-base",
         "corten-monitor",
+        "corten-bundle",
         "corten-slim",
         "corten-compose",
         "corten-report",

@@ -7,7 +7,7 @@ mod container;
 mod helper;
 mod layers;
 mod reaper;
-mod target;
+pub mod target;
 
 use std::process::ExitCode;
 

@@ -17,14 +17,14 @@ const LINKS_MAX: usize = 40;
 
 /// What a mount point must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Directory,
     File,
 }
 
 impl Kind {
     /// A mount point for a directory is a directory; for anything else it is a file.
-    pub(super) fn for_source(source: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn for_source(source: BorrowedFd<'_>) -> io::Result<Self> {
         let mode = rustix::fs::fstat(source)?.st_mode;
         let directory = FileType::from_raw_mode(mode) == FileType::Directory;
         Ok(if directory { Self::Directory } else { Self::File })
@@ -32,7 +32,8 @@ impl Kind {
 }
 
 /// A mount point, and what had to be made for it.
-pub(super) struct Target {
+#[derive(Debug)]
+pub struct Target {
     pub fd: OwnedFd,
     /// The directories and files that were missing and are now in the file system of the root, as
     /// opposed to one that is mounted in it.
@@ -40,12 +41,12 @@ pub(super) struct Target {
 }
 
 /// Opens a path that exists, links followed.
-pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+pub fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     open_with(root, path, OFlags::PATH)
 }
 
 /// Opens a file for writing, links followed.
-pub(super) fn open_for_writing(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+pub fn open_for_writing(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     open_with(root, path, OFlags::WRONLY)
 }
 
@@ -61,7 +62,7 @@ fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd
 }
 
 /// Opens a path that may be absent.
-pub(super) fn open_if_present(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+pub fn open_if_present(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     match open(root, path) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -71,7 +72,7 @@ pub(super) fn open_if_present(root: BorrowedFd<'_>, path: &Path) -> Result<Optio
 
 /// Opens a mount point, made when it is missing, together with missing parents. A link that leads
 /// nowhere is followed to where its target should be.
-pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Target, Errno> {
+pub fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Target, Errno> {
     let mut created = Vec::new();
     let fd = ensure_counted(root, path, kind, &mut created, LINKS_MAX)?;
     Ok(Target { fd, created })

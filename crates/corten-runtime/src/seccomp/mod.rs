@@ -141,6 +141,30 @@ impl Policy {
     }
 }
 
+/// The actions that a profile may name.
+pub const ACTIONS: &[&str] = &[
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+/// Compiles a profile in Docker's or the OCI runtime specification's JSON for this machine.
+pub fn compile_profile(
+    text: &str,
+    capabilities: &std::collections::BTreeSet<crate::capability::Capability>,
+    kernel: (u32, u32),
+) -> Result<Vec<Instruction>, ProfileError> {
+    let context = ProfileContext { architecture: Architecture::HOST, capabilities, kernel };
+    let filter = compile(&parse_profile(text, &context)?);
+    // The kernel's limit (`BPF_MAXINSNS`).
+    if filter.len() > 4096 { Err(ProfileError::TooLong) } else { Ok(filter) }
+}
+
 /// Returns the filter in the form that travels to the container's first process.
 pub(crate) fn to_wire(filter: &[Instruction]) -> Vec<(u16, u8, u8, u32)> {
     filter.iter().map(|i| (i.code, i.jump_true, i.jump_false, i.value)).collect()

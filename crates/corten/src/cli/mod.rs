@@ -3,6 +3,7 @@
 mod build;
 mod files;
 mod images;
+pub(crate) mod oci;
 mod run;
 mod system;
 mod volume;
@@ -149,6 +150,12 @@ pub(crate) enum Command {
     /// Look after the store
     #[command(subcommand)]
     System(SystemCommand),
+    /// Run containers from OCI bundles, as other engines ask for them
+    Oci {
+        /// See `corten oci --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Show the version
     Version(VersionArgs),
     /// Print the reference pages of the documentation
@@ -189,7 +196,13 @@ pub(crate) fn reference() -> String {
     let mut root = Cli::command();
     root.build();
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
-        describe(command, "corten", &mut page);
+        if command.get_name() == "oci" {
+            let mut oci = oci::OciCli::command().name("oci");
+            oci.build();
+            describe(&oci, "corten", &mut page);
+        } else {
+            describe(command, "corten", &mut page);
+        }
     }
     page
 }
@@ -218,6 +231,7 @@ mod tests {
     #[test]
     fn the_command_definitions_are_consistent() {
         Cli::command().debug_assert();
+        oci::OciCli::command().debug_assert();
     }
 
     #[test]

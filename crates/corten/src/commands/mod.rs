@@ -17,6 +17,7 @@ mod inspect;
 mod life;
 mod lock;
 mod logs;
+pub(crate) mod oci;
 mod outputs;
 mod ps;
 mod rm;
@@ -139,6 +140,7 @@ fn needs_namespace(command: &Command) -> bool {
     !matches!(
         command,
         Command::Version(_)
+            | Command::Oci { .. }
             | Command::Reference { .. }
             | Command::System(SystemCommand::Emulation(_))
     )
@@ -191,6 +193,8 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Load(arguments) => archive::load(context, &arguments),
         Command::Base(command) => base::base(context, &command),
         Command::System(command) => system::system(context, &command),
+        Command::Oci { .. } => Err(CliError::new("`oci` has global options of its own")
+            .hint("give them behind it: `corten oci --root DIR …`".to_owned())),
         Command::Version(arguments) => {
             version::version(context, &arguments);
             Ok(ExitCode::SUCCESS)

@@ -53,6 +53,11 @@ impl Environment {
         self.variables.iter().filter_map(pair).collect()
     }
 
+    /// All of it, byte for byte, for this program when it is executed again.
+    pub(crate) fn pairs(&self) -> Vec<(OsString, OsString)> {
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(std::ffi::OsStr::new(name))?;
         (!value.is_empty()).then(|| PathBuf::from(value))
