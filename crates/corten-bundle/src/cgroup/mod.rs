@@ -203,7 +203,7 @@ fn systemd_path(path: &str) -> Result<String, BundleError> {
             so_far.push('-');
         }
     }
-    let unit = if name.ends_with(".slice") {
+    let unit = if name.strip_suffix(".slice").is_some() {
         name.to_owned()
     } else if prefix.is_empty() {
         format!("{name}.scope")

@@ -13,9 +13,9 @@ pub(crate) struct Setting {
     pub optional: bool,
 }
 
-fn setting(controller: &str, file: &str, value: impl ToString) -> Setting {
+fn setting(controller: &str, file: &str, value: impl std::fmt::Display) -> Setting {
     let (controller, file) = (controller.to_owned(), file.to_owned());
-    Setting { controller, file, value: value.to_string(), optional: false }
+    Setting { controller, file, value: format!("{value}"), optional: false }
 }
 
 /// What every container may use: to make nodes of any device, and to use those that it is given.
@@ -341,8 +341,10 @@ mod tests {
         let text = match plan(&resources, unified) {
             Ok(settings) => settings
                 .iter()
-                .map(|one| format!("{}: {} = {}\n", one.controller, one.file, one.value))
-                .collect(),
+                .map(|one| format!("{}: {} = {}", one.controller, one.file, one.value))
+                .chain([String::new()])
+                .collect::<Vec<_>>()
+                .join("\n"),
             Err(error) => format!("{error}\n"),
         };
         expected.assert_eq(&text);

@@ -134,7 +134,7 @@ impl Engine {
         if options.detach {
             return Ok((0, warnings));
         }
-        Ok((attend(&further.process, ours)?, warnings))
+        Ok((attend(&further.process, ours.as_ref())?, warnings))
     }
 }
 
@@ -142,7 +142,7 @@ struct Started<'a> {
     record: &'a Record,
     container: &'a PidFd,
     groups: &'a [(PathBuf, bool)],
-    affinity: (Option<Vec<usize>>, Option<Vec<usize>>),
+    affinity: plan::Affinity,
 }
 
 struct Further {
@@ -183,13 +183,13 @@ impl Started<'_> {
     }
 
     fn let_go(&self, pid: u32, control: &OwnedFd) -> Result<(), BundleError> {
-        if let Some(initial) = &self.affinity.0 {
+        if let Some(initial) = &self.affinity.initial {
             set_affinity(pid, initial)?;
         }
         for (group, _) in self.groups {
             cgroup::write(&group.join("cgroup.procs"), &pid.to_string())?;
         }
-        if let Some(last) = &self.affinity.1 {
+        if let Some(last) = &self.affinity.last {
             set_affinity(pid, last)?;
         }
         let attempt = "speak to the process";
@@ -209,7 +209,9 @@ impl Started<'_> {
 
 fn set_affinity(pid: u32, processors: &[usize]) -> Result<(), BundleError> {
     let mut set = CpuSet::new();
-    processors.iter().for_each(|processor| set.set(*processor));
+    for processor in processors {
+        set.set(*processor);
+    }
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     sched_setaffinity(pid, &set).map_err(failed("set the processors of the process"))
 }

@@ -7,7 +7,7 @@ mod life;
 mod run;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::file;
@@ -36,10 +36,10 @@ pub struct Engine {
 
 impl Engine {
     /// Builds the engine for containers below `root`.
-    pub fn new(root: PathBuf, systemd_cgroup: bool) -> Result<Self, BundleError> {
+    pub fn new(root: &Path, systemd_cgroup: bool) -> Result<Self, BundleError> {
         let uid = file::effective_user_id();
         let owner = if uid == 0 { "root".to_owned() } else { uid.to_string() };
-        let states = States::new(file::absolute(&root)?);
+        let states = States::new(file::absolute(root)?);
         Ok(Self { states, systemd_cgroup, now: now(), owner })
     }
 }

@@ -58,7 +58,7 @@ impl Engine {
         if detach {
             return Ok(Outcome { code: 0, warnings });
         }
-        let code = attend(&made.process, ours)?;
+        let code = attend(&made.process, ours.as_ref())?;
         if !keep {
             let lock = made.home.lock()?;
             let errors = life::remove(&made.home, &made.record)?;
@@ -79,9 +79,9 @@ fn terminal_pair(options: &MakeOptions) -> Result<Option<(OwnedFd, OwnedFd)>, Bu
 }
 
 /// Passes signals and, with a terminal, input and output on until the process ends.
-pub(super) fn attend(process: &PidFd, console: Option<OwnedFd>) -> Result<i32, BundleError> {
+pub(super) fn attend(process: &PidFd, console: Option<&OwnedFd>) -> Result<i32, BundleError> {
     let attempt = "attend to the container";
-    let attended = attend_with(process, console.as_ref());
+    let attended = attend_with(process, console);
     let report = process.wait().map_err(failed(attempt))?;
     attended.map_err(failed(attempt))?;
     Ok(match report.ended {

@@ -50,7 +50,7 @@ impl Walker<'_> {
         change(root.as_fd(), libc::MS_PRIVATE, false)?;
         match self.root_change {
             RootChange::Pivot | RootChange::Chroot => {
-                mount::attach_at(root.as_fd(), Path::new("/"))?
+                mount::attach_at(root.as_fd(), Path::new("/"))?;
             }
             RootChange::ChrootInPlace => mount::attach_at(root.as_fd(), self.rootfs)?,
         }

@@ -135,7 +135,7 @@ pub(crate) fn main_additional(
 }
 
 /// Returns a function that makes an error the failure of an attempt, for `map_err`.
-fn step_failed<E: Into<io::Error>>(attempt: impl ToString) -> impl FnOnce(E) -> Failed {
+fn step_failed<E: Into<io::Error>>(attempt: impl std::fmt::Display) -> impl FnOnce(E) -> Failed {
     let attempt = attempt.to_string();
     move |error| Failed::Step { attempt, errno: error.into().raw_os_error().unwrap_or(libc::EIO) }
 }

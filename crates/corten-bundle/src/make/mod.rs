@@ -93,7 +93,7 @@ pub(crate) fn create(
     match made {
         Ok(process) => {
             let (record, warnings) = (maker.record, plan.warnings);
-            Ok(Made { record, process, warnings, home })
+            Ok(Made { home, record, process, warnings })
         }
         Err(error) => {
             maker.undo();
@@ -173,10 +173,10 @@ impl Maker<'_> {
             return Ok(());
         }
         self.record.groups.apply(&self.limits.settings)?;
-        if !self.facts.hierarchies.is_unified() {
-            return self.record.groups.apply(&self.limits.devices);
+        if self.facts.hierarchies.is_unified() {
+            return Ok(());
         }
-        outside::allow_devices(&self.record.groups, self.config)
+        self.record.groups.apply(&self.limits.devices)
     }
 
     /// Does for the first process what it cannot do itself, until it is ready.

@@ -13,8 +13,8 @@ use corten_sys::{caps, command, file, namespace};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit};
 
-use crate::cgroup::{self, Groups, Hierarchies};
-use crate::config::{Config, IdMapping};
+use crate::cgroup::{self, Hierarchies};
+use crate::config::IdMapping;
 use crate::error::{BundleError, failed, invalid};
 use crate::plan::Facts;
 use crate::plan::steps::{Maps, Plan, Source, Step};
@@ -228,15 +228,6 @@ pub(super) fn set_oom_score(pid: u32, score: i32, facts: &Facts) -> Result<(), B
 
 fn is_whole(facts: &Facts) -> Result<bool, BundleError> {
     Ok(facts.is_root && is_whole_system(&own_map("uid_map")?))
-}
-
-/// Lets the processes of version 2 groups use the devices that they may.
-pub(super) fn allow_devices(groups: &Groups, config: &Config) -> Result<(), BundleError> {
-    let rules = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    if rules.is_none_or(|resources| resources.devices.is_empty()) || groups.groups.is_empty() {
-        return Ok(());
-    }
-    Ok(())
 }
 
 /// Removes the root of a container that was mounted where others see it.

@@ -31,13 +31,9 @@ impl Builder<'_> {
     pub(super) fn mounts(&mut self) -> Result<(), BundleError> {
         for mount in &self.config.mounts {
             let options = options::parse(&mount.options);
-            if !mount.destination.is_absolute() {
-                // Older versions of the specification allowed it; it means the same.
-                let target = Path::new("/").join(&mount.destination);
-                self.mount(mount, target, options)?;
-            } else {
-                self.mount(mount, mount.destination.clone(), options)?;
-            }
+            // Older versions of the specification allowed a relative one; it means the same.
+            let target = Path::new("/").join(&mount.destination);
+            self.mount(mount, target, options)?;
         }
         Ok(())
     }

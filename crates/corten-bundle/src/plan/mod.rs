@@ -16,7 +16,7 @@ use crate::error::{BundleError, invalid};
 use options::Mapped;
 use steps::{Joined, Plan, Program, RootChange, Step};
 
-pub(crate) use process::affinity;
+pub(crate) use process::{Affinity, affinity};
 
 /// What the host can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -217,7 +217,7 @@ impl Sets {
             for name in names {
                 match name.parse::<Capability>() {
                     Ok(found) if available & (1 << found.number()) != 0 => {
-                        bits |= 1 << found.number()
+                        bits |= 1 << found.number();
                     }
                     _ => {
                         unknown.insert(name.clone());
@@ -280,7 +280,7 @@ fn filter(profile: &Seccomp, sets: &Sets, facts: &Facts) -> Result<Option<Step>,
     let capabilities = all.filter(|one| sets.bounding & (1 << one.number()) != 0).collect();
     let filter = seccomp::compile_profile(&text, &capabilities, facts.kernel)
         .map_err(BundleError::Seccomp)?;
-    Ok(Some(Step::Seccomp { filter, flags: flags.into() }))
+    Ok(Some(Step::Seccomp { filter, flags }))
 }
 
 /// Those that the specification names. Calls of any but the machine's own end the process.
@@ -326,13 +326,18 @@ fn processors(text: &str) -> Result<Vec<usize>, BundleError> {
     Ok(found)
 }
 
+/// On which processors an additional process runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub initial: Option<Vec<usize>>,
+    pub last: Option<Vec<usize>>,
+}
+
 /// The processors for an additional process: while it is prepared, and from the program on.
-pub(crate) fn affinity(
-    process: &Process,
-) -> Result<(Option<Vec<usize>>, Option<Vec<usize>>), BundleError> {
-    let Some(given) = &process.exec_cpu_affinity else { return Ok((None, None)) };
+pub(crate) fn affinity(process: &Process) -> Result<Affinity, BundleError> {
+    let Some(given) = &process.exec_cpu_affinity else { return Ok(Affinity::default()) };
     let read = |text: &str| (!text.is_empty()).then(|| processors(text)).transpose();
-    Ok((read(&given.initial)?, read(&given.last)?))
+    Ok(Affinity { initial: read(&given.initial)?, last: read(&given.last)? })
 }
 
 #[cfg(test)]

@@ -208,10 +208,10 @@ pub(crate) struct OciExecArgs {
     /// Add a capability
     #[arg(long, short, value_name = "CAP")]
     pub cap: Vec<String>,
-    /// AppArmor profile
+    /// Profile of `AppArmor`
     #[arg(long, value_name = "PROFILE")]
     pub apparmor: Option<String>,
-    /// SELinux label
+    /// Label of `SELinux`
     #[arg(long, value_name = "LABEL")]
     pub process_label: Option<String>,
     /// Do not let it gain privileges

@@ -91,6 +91,12 @@ impl Log<'_> {
         }
     }
 
+    fn warnings(&self, texts: &[String]) {
+        for text in texts {
+            self.warning(text);
+        }
+    }
+
     /// Appends a line; what cannot be logged is said.
     fn write(&self, level: &str, text: &str) {
         let Some(path) = &self.global.log else { return };
@@ -118,7 +124,7 @@ fn run(
         corten_bundle::protect(arguments, &environment.pairs())?;
     }
     let root = global.root.clone().unwrap_or_else(|| default_root(environment));
-    let engine = Engine::new(root, global.systemd_cgroup)?;
+    let engine = Engine::new(&root, global.systemd_cgroup)?;
     if global.systemd_cgroup && matches!(command, OciCommand::Create(_) | OciCommand::Run(_)) {
         log.write("info", "control groups are made at systemd's paths directly, without systemd");
     }
@@ -127,18 +133,18 @@ fn run(
         OciCommand::Create(create) => {
             let options = make_options(&create.make, environment);
             let warnings = engine.create(&create.id, &options)?;
-            warnings.iter().for_each(|text| log.warning(text));
+            log.warnings(&warnings);
             done
         }
         OciCommand::Run(run) => {
             let options = make_options(&run.make, environment);
             let outcome = engine.run(&run.id, &options, run.detach, run.keep)?;
-            outcome.warnings.iter().for_each(|text| log.warning(text));
+            log.warnings(&outcome.warnings);
             Ok(code(outcome.code))
         }
         OciCommand::Exec(exec) => {
             let (exit, warnings) = engine.exec(&exec.id, &exec_options(&exec))?;
-            warnings.iter().for_each(|text| log.warning(text));
+            log.warnings(&warnings);
             Ok(code(exit))
         }
         OciCommand::Start(start) => engine.start(&start.id).and(done),
@@ -148,7 +154,7 @@ fn run(
         }
         OciCommand::Delete(delete) => {
             let errors = engine.delete(&delete.id, delete.force)?;
-            errors.iter().for_each(|error| log.warning(&error.line()));
+            log.warnings(&errors.iter().map(BundleError::line).collect::<Vec<_>>());
             done
         }
         OciCommand::Pause(pause) => engine.pause(&pause.id).and(done),
@@ -167,7 +173,7 @@ fn look(engine: &Engine, command: OciCommand, log: &Log<'_>) -> Result<ExitCode,
         }
         OciCommand::List(list) => {
             let (entries, errors) = engine.list()?;
-            errors.iter().for_each(|error| log.warning(&error.line()));
+            log.warnings(&errors.iter().map(BundleError::line).collect::<Vec<_>>());
             match list.format {
                 _ if list.quiet => entries.iter().for_each(|entry| log.ui.line(&entry.id)),
                 OciFormat::Json => log.ui.line(&plain(&entries)),
