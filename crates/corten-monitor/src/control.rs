@@ -32,6 +32,8 @@ pub(crate) enum Request {
     Stop { signal: Option<i32>, timeout_seconds: Option<u32> },
     /// The reply comes when the program ends, also if it is started again.
     Wait,
+    /// Which process is the container's first one, and whether others may share its memory.
+    Process,
     /// Runs a further program in the container. The first reply says that its descriptors may be sent,
     /// the second that it runs (with its terminal, if it has one), the third how it ended.
     Execute(Execute),
@@ -69,6 +71,9 @@ pub(crate) struct Reply {
     pub hint: Option<String>,
     #[serde(default)]
     pub code: Option<u8>,
+    /// The container's first process, and whether others may share its memory.
+    #[serde(default)]
+    pub process: Option<(u32, bool)>,
 }
 
 impl Reply {
@@ -139,6 +144,12 @@ impl Control {
         let sent = socket::send(stream.as_fd(), HANDED_OVER, &[theirs.as_fd()]);
         sent.map_err(MonitorError::Control)?;
         Ok(attachment)
+    }
+
+    /// Returns the number of the container's first process and whether others may share its memory;
+    /// `None` if it does not run.
+    pub fn process(self) -> Result<Option<(u32, bool)>, MonitorError> {
+        Ok(self.ask(&Request::Process)?.and_then(|reply| reply.process))
     }
 
     /// Asks for a further program in the container and hands over its descriptors: standard input,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use corten_runtime::{PlanError, RunError};
+use corten_runtime::{PlanError, RunError, SettleError};
 use corten_store::StoreError;
 use corten_sys::error::IoError;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,13 @@ pub enum MonitorError {
     /// Nobody answers, or not as was agreed.
     #[error("failed to ask the container's monitor")]
     Control(#[source] io::Error),
+    /// One whose namespaces are to be shared.
+    #[error("container `{}`, whose namespaces are to be shared, does not run", short(id))]
+    PeerIsGone { id: String },
+    #[error("container `{}` shares its memory with nobody", short(id))]
+    PeerIsPrivate { id: String },
+    #[error(transparent)]
+    Settle(#[from] SettleError),
     /// The monitor could not do what it was asked for.
     #[error("{0}")]
     Refused(String),
@@ -42,6 +49,14 @@ impl MonitorError {
             Self::Version { .. } => Some("use that version for it, or remove it".to_owned()),
             Self::Store(error) => error.hint(),
             Self::NotStarted { hint, .. } => hint.clone(),
+            Self::PeerIsGone { id } => {
+                let id = short(id);
+                Some(format!("start it in the background first: `corten start {id}`"))
+            }
+            Self::PeerIsPrivate { .. } => {
+                Some("it was made with `--ipc private`; make it with `--ipc shareable`".to_owned())
+            }
+            Self::Settle(error) => error.hint(),
             Self::Control(_) => Some("`corten ps --all` says whether it still runs".to_owned()),
             _ => None,
         }
@@ -51,6 +66,11 @@ impl MonitorError {
     pub fn exit_code(&self) -> Option<u8> {
         if let Self::NotStarted { code, .. } = self { Some(*code) } else { None }
     }
+}
+
+/// The first twelve digits of an ID, as everywhere.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 /// Why a container could not be started.
@@ -66,6 +86,10 @@ const NOT_STARTED: u8 = 125;
 
 impl Failed {
     pub(crate) fn of_plan(error: &PlanError) -> Self {
+        Self { hint: error.hint(), ..Self::of(error) }
+    }
+
+    pub(crate) fn of_own(error: &MonitorError) -> Self {
         Self { hint: error.hint(), ..Self::of(error) }
     }
 

@@ -60,7 +60,10 @@ impl Foreground {
             }
             self.shared.publish(stream, bytes);
         };
-        let started = |running: Running| self.shared.began(running);
+        let started = |running: Running| {
+            planned.peers.check().map_err(std::io::Error::other)?;
+            self.shared.began(running)
+        };
         let answer = || {
             // Several may have come; who is gone already needs no answer.
             while let Ok((stream, _)) = self.listener.accept() {

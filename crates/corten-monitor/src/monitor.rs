@@ -18,6 +18,7 @@ use crate::definition::Definition;
 use crate::error::{Failed, MonitorError};
 use crate::health;
 use crate::log;
+use crate::peers::find_peers;
 use crate::restart::Backoff;
 use crate::serve::{heed_signals, serve};
 use crate::shared::{Planned, Shared};
@@ -84,12 +85,13 @@ fn watch(
     if let Some(health) = &health {
         health::watch(&shared, health, container.folder())?;
     }
-    let watched = Watch { container, image, shared: shared.clone(), reporter }.run();
+    let watched = Watch { store, container, image, shared: shared.clone(), reporter }.run();
     shared.farewell();
     watched
 }
 
 struct Watch<'a> {
+    store: Store,
     container: RunningContainer,
     image: Image,
     shared: Arc<Shared>,
@@ -163,6 +165,7 @@ impl Watch<'_> {
                 state.exit_code = None;
             });
             noted.map_err(std::io::Error::other)?;
+            planned.peers.check().map_err(std::io::Error::other)?;
             self.shared.began(running)?;
             self.reporter.tell(&Report::started(&plan.notices));
             memory::forget_code().map_err(std::io::Error::other)
@@ -188,8 +191,10 @@ impl Watch<'_> {
         spec.rootfs.volatile = self.container.record().remove_at_end;
         spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
         let facts = HostFacts::gather().map_err(Failed::of)?;
+        spec.settle().map_err(|error| Failed::of_own(&error.into()))?;
+        let peers = find_peers(&self.store, &mut spec).map_err(|error| Failed::of_own(&error))?;
         let plan = corten_runtime::plan(&spec, &facts).map_err(|error| Failed::of_plan(&error))?;
-        Ok(Planned { plan, spec, facts })
+        Ok(Planned { plan, spec, facts, peers })
     }
 
     fn note(&mut self, ended: Ended, failed: Option<&Failed>) -> Result<(), MonitorError> {

@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_runtime::SharedMemory;
 use corten_sys::socket;
 
 use crate::attach::Client;
@@ -72,6 +73,13 @@ fn answer(stream: &UnixStream, shared: &Shared) {
         Request::Signal { signal } => shared
             .signal(signal)
             .map(|was_there| if was_there { Reply::default() } else { Reply::error(NOTHING_RUNS) }),
+        Request::Process => shared.running().map(|target| {
+            let process = target.map(|target| {
+                let private = target.planned.spec.shared_memory != SharedMemory::Shareable;
+                (target.pid, !private)
+            });
+            Reply { process, ..Reply::default() }
+        }),
         Request::Execute(request) => return execute::answer(stream, shared, &request),
         Request::Attach { input } => return attach(stream, shared, input),
         Request::Stop { signal, timeout_seconds } => {

@@ -12,6 +12,7 @@ use corten_sys::process::PidFd;
 use crate::attach::{Client, Clients, Ending};
 use crate::control::Ended;
 use crate::definition::Definition;
+use crate::peers::Peers;
 
 /// Stacks of threads: the functions need little, and there may be many monitors.
 pub(crate) const STACK_BYTES: usize = 128 * 1024;
@@ -68,6 +69,8 @@ pub struct Planned {
     pub plan: Plan,
     pub spec: ContainerSpec,
     pub facts: HostFacts,
+    /// Whose namespaces it shares.
+    pub peers: Peers,
 }
 
 impl Shared {

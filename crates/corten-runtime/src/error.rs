@@ -43,6 +43,10 @@ pub enum PlanError {
     OwnersOfMaps,
     #[error("container `{id}`, whose namespaces are to be shared, was not looked up")]
     NotLookedUp { id: String },
+    #[error("control group `{parent}` is no path such as `/batch/night`")]
+    CgroupParent { parent: String },
+    #[error("secret `{id}` was not read")]
+    SecretNotRead { id: String },
     #[error("{what} cannot be had together with {other}")]
     Conflict { what: &'static str, other: &'static str },
     #[error("mounts of `{}` cannot be shared with the host: {reason}", path.display())]
@@ -140,6 +144,9 @@ impl RunError {
         match self {
             Self::Exec(error) => error.hint(),
             Self::Network(error) => error.hint(),
+            Self::Cgroup(error) if error.is_not_found() => {
+                Some("this kernel's control groups cannot limit that: leave it out".to_owned())
+            }
             Self::OwnersRefused { .. } => Some("run it with `--userns host`".to_owned()),
             Self::Step { step, source, .. } => crate::run::step_hint(step, source),
             _ => None,

@@ -38,6 +38,8 @@ pub struct HostFacts {
     pub last_capability: u8,
     /// Whether hard limits of processes may be raised.
     pub may_raise_limits: bool,
+    /// So many open files a process may have at most, whoever asks.
+    pub open_files_max: u64,
     /// Soft and hard limits of this process; `u64::MAX` is none.
     pub rlimits: BTreeMap<RlimitKind, (u64, u64)>,
     pub cgroups: CgroupFacts,
@@ -75,6 +77,7 @@ impl HostFacts {
             ids: if whole_system { shift()? } else { given(users)? },
             last_capability: last_capability()?,
             may_raise_limits: whole_system && has(Capability::SysResource),
+            open_files_max: open_files_max()?,
             rlimits: own_rlimits(),
             cgroups: CgroupFacts::gather()?,
             network_obstacles: if whole_system {
@@ -144,6 +147,11 @@ fn last_capability() -> Result<u8, IoError> {
     let text = file::read_limited(path, NUMBER_BYTES_MAX)?;
     let number = String::from_utf8_lossy(&text).trim().parse().ok();
     Ok(number.filter(|number| *number < 64).unwrap_or(newest))
+}
+
+fn open_files_max() -> Result<u64, IoError> {
+    let text = file::read_limited(Path::new("/proc/sys/fs/nr_open"), NUMBER_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&text).trim().parse().unwrap_or(u64::MAX))
 }
 
 fn own_rlimits() -> BTreeMap<RlimitKind, (u64, u64)> {

@@ -35,14 +35,17 @@ mod notice;
 pub mod options;
 mod plan;
 mod report;
+mod resources;
 mod run;
 pub mod seccomp;
+mod secret;
+mod settle;
 mod spec;
 mod steps;
 pub mod user;
 
 pub use capability::{Capability, UnknownCapability, default_capabilities};
-pub use cgroup::{CgroupFacts, V1Controller};
+pub use cgroup::{CgroupFacts, DeviceAccess, DeviceKind, DeviceRule, V1Controller};
 pub use error::{PlanError, RunError};
 pub use exec_error::ExecError;
 pub use facts::{HostFacts, Ids};
@@ -51,11 +54,14 @@ pub use namespaces::{IdMapping, Namespace, Namespaces, Propagation, SharedMemory
 pub use network::ports::PortMapping;
 pub use notice::Notice;
 pub use plan::{Plan, SysctlRefusal, plan, plan_another};
+pub use resources::{BlockLimit, BlockLimitKind, Limit, Resources};
 pub use run::{
     Exit, Given, Input, Io, Oom, Outcome, Output, Running, Started, Streams, TakeListener, Visitor,
     attend, run, run_another, standard,
 };
+pub use secret::{Secret, SecretError, SecretSource, SecretTarget, SecretValue};
+pub use settle::{SettleError, block_device};
 pub use spec::{
-    BindMount, BindOptions, ContainerSpec, Device, HostFiles, Limit, Mount, Network, Resources,
-    Rlimit, RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit,
+    BindMount, BindOptions, ContainerSpec, Device, DeviceNumber, HostFiles, Mount, Network, Rlimit,
+    RlimitKind, Rootfs, Seccomp, Stdin, TmpfsMount, UnknownRlimit,
 };

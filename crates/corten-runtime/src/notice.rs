@@ -25,6 +25,8 @@ pub enum Notice {
     Network { warning: bool, text: String },
     /// What the container's first process leaves behind among those of others goes on.
     ProcessesNotGathered { reason: String },
+    /// Devices may be opened as far as their nodes' permissions go, not only as was asked for.
+    DevicesNotLimited { reason: String },
     /// Tidying up after the container failed.
     Cleanup { text: String },
 }
@@ -36,6 +38,7 @@ impl Notice {
             Self::NoUserNamespace { .. }
             | Self::RlimitClamped { .. }
             | Self::ProcessesNotGathered { .. }
+            | Self::DevicesNotLimited { .. }
             | Self::Cleanup { .. } => true,
             Self::Network { warning, .. } => *warning,
             Self::LimitNotSet { .. }
@@ -57,7 +60,10 @@ impl fmt::Display for Notice {
                 write!(f, "the limit of {limit} processes holds for each user of the container")
             }
             Self::RlimitClamped { kind, asked, given } => {
-                write!(f, "limit `{kind}` is {given} instead of {asked}, which only root may set")
+                write!(
+                    f,
+                    "limit `{kind}` is {given} instead of {asked}, which this host does not give"
+                )
             }
             Self::GroupsDropped { count } => write!(
                 f,
@@ -67,6 +73,10 @@ impl fmt::Display for Notice {
                 f,
                 "programs that the container's first one leaves behind go on after its end, since \
                  {reason}"
+            ),
+            Self::DevicesNotLimited { reason } => write!(
+                f,
+                "devices may be opened as far as the permissions of their nodes go, since {reason}"
             ),
             Self::Network { text, .. } | Self::Cleanup { text } => f.write_str(text),
         }

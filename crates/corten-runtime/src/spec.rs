@@ -10,10 +10,13 @@ use corten_sys::error::IoError;
 use corten_sys::userns::{is_whole_system, own_map};
 
 pub(crate) use crate::capability::{Capability, default_capabilities};
+pub(crate) use crate::cgroup::{DeviceAccess, DeviceKind, DeviceRule};
 use crate::facts::SEARCH_PATH;
 use crate::namespaces::{Namespace, Namespaces, Propagation, SharedMemory, UserNamespace};
 use crate::network::ports::PortMapping;
 use crate::network::{self, resolv};
+pub(crate) use crate::resources::{Limit, Resources};
+use crate::secret::Secret;
 
 /// One container to run.
 ///
@@ -40,6 +43,15 @@ pub struct ContainerSpec {
     /// Mounted in this order, after `/proc`, `/sys` and `/dev`.
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,
+    /// What else may be opened, before what its devices say.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
+    /// Every device may be opened, as far as the permissions of its node go.
+    #[serde(default)]
+    pub all_devices: bool,
+    /// Files and variables that are read anew at each start and kept nowhere.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
     pub host_files: HostFiles,
     pub network: Network,
     pub ports: Vec<PortMapping>,
@@ -50,6 +62,10 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     pub seccomp: Seccomp,
     pub resources: Resources,
+    /// The control group below which those of the container go: from the root of the hierarchy if it
+    /// begins with a slash, else from the caller's own.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
     /// Hidden from the container; those that do not exist are passed over.
     pub masked_paths: Vec<PathBuf>,
     /// Read-only in the container; those that do not exist are passed over.
@@ -89,6 +105,9 @@ impl ContainerSpec {
             hostname: None,
             mounts: Vec::new(),
             devices: Vec::new(),
+            device_rules: Vec::new(),
+            all_devices: false,
+            secrets: Vec::new(),
             host_files: HostFiles::default(),
             network: Network::None,
             ports: Vec::new(),
@@ -97,6 +116,7 @@ impl ContainerSpec {
             no_new_privileges: true,
             seccomp: Seccomp::Default,
             resources: Resources::default(),
+            cgroup_parent: None,
             masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
             sysctls: BTreeMap::new(),
@@ -246,6 +266,30 @@ pub struct TmpfsMount {
     pub mode: u32,
     pub readonly: bool,
     pub noexec: bool,
+    /// Who has its top directory, instead of root.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    #[serde(default)]
+    pub gid: Option<u32>,
+    /// How many files it takes.
+    #[serde(default)]
+    pub files_max: Option<u64>,
+}
+
+impl TmpfsMount {
+    /// Describes one that everybody may write to.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self {
+            target: target.into(),
+            size_bytes: None,
+            mode: 0o1777,
+            readonly: false,
+            noexec: false,
+            uid: None,
+            gid: None,
+            files_max: None,
+        }
+    }
 }
 
 /// A device node of the host.
@@ -253,7 +297,28 @@ pub struct TmpfsMount {
 pub struct Device {
     pub source: PathBuf,
     pub target: PathBuf,
-    pub readonly: bool,
+    /// What may be done with it, as far as control groups can see to that.
+    #[serde(default)]
+    pub access: DeviceAccess,
+    /// What it is, as far as it was looked at: numbers change from boot to boot.
+    #[serde(skip)]
+    pub number: Option<DeviceNumber>,
+}
+
+impl Device {
+    /// Gives a node under the same name and for everything.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let source = path.into();
+        Self { target: source.clone(), source, access: DeviceAccess::ALL, number: None }
+    }
+}
+
+/// Which device a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    pub kind: DeviceKind,
+    pub major: u32,
+    pub minor: u32,
 }
 
 /// Small files that every container has for itself; `None` leaves the image's own.
@@ -310,43 +375,6 @@ pub enum Seccomp {
     Unconfined,
     /// A profile in Docker's JSON format.
     Profile(String),
-}
-
-/// A limit and whether the container may start without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit<T> {
-    pub value: T,
-    /// True if a person asked for it: then it is set or the start is refused. Else a notice says
-    /// that it could not be set.
-    pub required: bool,
-}
-
-impl<T> Limit<T> {
-    /// A limit that a person asked for.
-    pub fn required(value: T) -> Self {
-        Self { value, required: true }
-    }
-
-    /// A limit that Corten would like.
-    pub fn preferred(value: T) -> Self {
-        Self { value, required: false }
-    }
-}
-
-/// What the container may use of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resources {
-    pub memory_bytes: Option<Limit<u64>>,
-    /// Memory and swap together; `None` with a memory limit allows no swap beyond it.
-    pub memory_swap_bytes: Option<Limit<u64>>,
-    /// Processor time in thousandths of a processor: 1500 is one and a half.
-    pub cpu_millis: Option<Limit<u64>>,
-    /// Relative weight against other groups; 1024 is normal.
-    pub cpu_shares: Option<Limit<u64>>,
-    /// Processors to run on, `0-3,6`.
-    pub cpuset: Option<Limit<String>>,
-    /// Processes and threads at one time.
-    pub pids: Option<Limit<u64>>,
 }
 
 /// What a per-process limit is about; the names are those of `--ulimit`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::namespaces::Propagation;
+use crate::secret::SecretValue;
 use crate::spec::RlimitKind;
 
 /// What the helper process does, in the caller's namespaces.
@@ -155,6 +156,16 @@ impl From<MountAttributes> for corten_sys::mount::Attributes {
     }
 }
 
+/// A secret as a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecretFile {
+    pub path: PathBuf,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub content: SecretValue,
+}
+
 /// One action of the container's first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
@@ -188,6 +199,10 @@ pub(crate) enum Step {
     Files {
         files: Vec<(PathBuf, String)>,
     },
+    /// Puts secrets in place, from memory, each for its owner alone.
+    Secrets {
+        files: Vec<SecretFile>,
+    },
     /// Switches on the loopback interface of a network of one's own.
     Loopback,
     /// Waits until the caller has attached control groups and network.
@@ -214,6 +229,10 @@ pub(crate) enum Step {
         propagation: Propagation,
     },
     Hostname {
+        name: String,
+    },
+    /// Sets the NIS domain name.
+    Domainname {
         name: String,
     },
     /// Makes a terminal, sends its other side to the caller, takes it as standard input and output;
@@ -274,6 +293,7 @@ impl Step {
             Self::Link { .. } => "make the link",
             Self::DropOldRoot => "let go of the host's file system",
             Self::Files { .. } => "put files of the container in place",
+            Self::Secrets { .. } => "put secrets in place",
             Self::Loopback => "switch on the loopback interface",
             Self::AwaitCaller => "wait for the control groups and the network",
             Self::SeparateCgroups => "make a cgroup namespace",
@@ -283,6 +303,7 @@ impl Step {
             Self::MakeRootReadonly => "make the root file system read-only",
             Self::PropagateRoot { .. } => "set the propagation of the root file system",
             Self::Hostname { .. } => "set the host name",
+            Self::Domainname { .. } => "set the domain name",
             Self::Terminal { .. } => "make a terminal",
             Self::Rlimit { .. } => "set the limit",
             Self::Directory { .. } => "change to the working directory",
@@ -305,7 +326,9 @@ impl Step {
             Self::Mask { path: at }
             | Self::MakeReadonly { path: at }
             | Self::Directory { path: at } => path(at),
-            Self::Sysctl { name, .. } | Self::Hostname { name } => Some(name.clone()),
+            Self::Sysctl { name, .. } | Self::Hostname { name } | Self::Domainname { name } => {
+                Some(name.clone())
+            }
             Self::Rlimit { resource, .. } => Some(resource.to_string()),
             _ => None,
         }
@@ -331,6 +354,12 @@ impl fmt::Display for Step {
                     files.iter().map(|(path, _)| path.display().to_string()).collect();
                 write!(f, "put in place {}", names.join(", "))
             }
+            Self::Secrets { files } => {
+                let names: Vec<String> =
+                    files.iter().map(|file| file.path.display().to_string()).collect();
+                write!(f, "put secrets in place: {}", names.join(", "))
+            }
+            Self::Domainname { name } => write!(f, "set the domain name {name}"),
             Self::Sysctl { name, value } => write!(f, "set {name} = {value}"),
             Self::Mask { path } => write!(f, "mask {}", path.display()),
             Self::MakeReadonly { path } => write!(f, "make read-only {}", path.display()),

@@ -1,6 +1,7 @@
 //! What Corten asks of Linux; the only crate with unsafe code
 pub mod beneath;
 pub mod binary;
+pub mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod command;

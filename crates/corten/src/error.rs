@@ -66,6 +66,7 @@ with_hint!(
     corten_http::HttpError,
     corten_runtime::PlanError,
     corten_runtime::RunError,
+    corten_runtime::SettleError,
     corten_runtime::files::FilesError,
     corten_runtime::network::PortError,
     corten_runtime::user::UserError,

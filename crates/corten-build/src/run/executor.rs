@@ -1,34 +1,17 @@
 //! Steps as containers of the runtime.
 
 use std::fmt;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
 use std::sync::Once;
 
 use corten_diag::{Event, Reporter, Stream};
 use corten_record::LISTEN_PORT;
 use corten_runtime::{
-    BindMount, BindOptions, Capability, ContainerSpec, Device, Exit, HostFacts, HostFiles, Io,
-    Limit, Mount, Network, Notice, Plan, Rootfs, Seccomp, Stdin, TmpfsMount, UserNamespace,
+    BindMount, BindOptions, Capability, ContainerSpec, Exit, HostFacts, HostFiles, Io, Limit,
+    Mount, Network, Notice, Plan, Rootfs, Stdin, TmpfsMount, UserNamespace,
 };
-use corten_sys::error::at;
-use corten_sys::{caps, file};
 
 use super::{Downloads, ExecError, OutOfMemory, RunOutcome, RunStep, StepMount, StepMountKind};
 use crate::traits::Executor;
-
-/// Where devices are.
-const DEVICES: &str = "/dev";
-
-/// Parts of it that every container has of its own.
-const OWN_DIRECTORIES: [&str; 6] = ["pts", "shm", "mqueue", "fd", "corten", "pipes"];
-
-/// Beginnings of the names of devices that every container has of its own, and of consoles.
-const OWN_DEVICES: [&str; 10] =
-    ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "vcs", "pty"];
-
-/// A machine with more has many disks; what a step needs of them, it can make with `mknod`.
-const DEVICES_MAX: usize = 200;
 
 /// Runs steps as containers.
 pub struct RuntimeExecutor<'a> {
@@ -219,54 +202,14 @@ fn spec(step: &RunStep, network: Network) -> Result<ContainerSpec, ExecError> {
     // A step may want to change or remove the image's own.
     spec.host_files.hostname = None;
     if step.insecure {
-        unlock(&mut spec)?;
+        // For root that is root of the machine. For an ordinary user it is root of the user namespace
+        // that Corten made, and the host still refuses what the user may not do.
+        spec.unlock()?;
+        spec.user_namespace = UserNamespace::Host;
     }
     step.devices.apply(&mut spec);
+    spec.settle()?;
     Ok(spec)
-}
-
-/// Gives a container what the caller has: all capabilities in the caller's user namespace, every
-/// system call, the kernel's files without masks and for writing, and the devices of the host.
-///
-/// For root that is root of the machine. For an ordinary user it is root of the user namespace that
-/// Corten made, and the host still refuses what the user may not do.
-fn unlock(spec: &mut ContainerSpec) -> Result<(), ExecError> {
-    // Even root may lack some, in a container for example; those cannot be given.
-    let own = caps::effective().map_err(at("read the capabilities of", "/proc/self"))?;
-    let all = Capability::ALL.iter().copied();
-    spec.capabilities = all.filter(|one| own & (1 << one.number()) != 0).collect();
-    spec.no_new_privileges = false;
-    spec.seccomp = Seccomp::Unconfined;
-    spec.masked_paths.clear();
-    spec.readonly_paths.clear();
-    spec.writable_sys = true;
-    spec.user_namespace = UserNamespace::Host;
-    let mut devices = Vec::new();
-    collect_devices(Path::new(DEVICES), &mut devices)?;
-    spec.devices = devices;
-    Ok(())
-}
-
-/// Finds device nodes; not terminals, which a container has of its own.
-fn collect_devices(directory: &Path, devices: &mut Vec<Device>) -> Result<(), ExecError> {
-    let mut names = file::list_dir(directory)?;
-    names.sort();
-    for name in names {
-        let path = directory.join(&name);
-        // A node may vanish at any time.
-        let Some(metadata) = file::absent_is_none(file::symlink_metadata(&path))? else { continue };
-        let kind = metadata.file_type();
-        let name = name.to_string_lossy();
-        if kind.is_dir() && !OWN_DIRECTORIES.contains(&name.as_ref()) {
-            collect_devices(&path, devices)?;
-        } else if (kind.is_char_device() || kind.is_block_device())
-            && !OWN_DEVICES.iter().any(|own| name.starts_with(own))
-            && devices.len() < DEVICES_MAX
-        {
-            devices.push(Device { source: path.clone(), target: path, readonly: false });
-        }
-    }
-    Ok(())
 }
 
 fn mount(mount: &StepMount) -> Mount {
@@ -280,11 +223,9 @@ fn mount(mount: &StepMount) -> Mount {
             options: BindOptions::default(),
         }),
         StepMountKind::Tmpfs { size_bytes, mode } => Mount::Tmpfs(TmpfsMount {
-            target,
             size_bytes: *size_bytes,
             mode: *mode,
-            readonly: false,
-            noexec: false,
+            ..TmpfsMount::new(target)
         }),
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use corten_record::StepRecorder;
 use corten_runtime::cdi::Injection;
-use corten_runtime::{Network, PlanError, Rlimit, RunError};
+use corten_runtime::{Network, PlanError, Rlimit, RunError, SettleError};
 use corten_sys::error::IoError;
 
 pub use downloads::Downloads;
@@ -136,6 +136,8 @@ pub enum ExecError {
     Run(#[from] RunError),
     #[error("failed to prepare the container of the step")]
     Prepare(#[from] IoError),
+    #[error("failed to complete the container of the step")]
+    Settle(#[from] SettleError),
     #[error("steps cannot be run here: {reason}")]
     Unavailable { reason: String },
 }
@@ -146,6 +148,7 @@ impl ExecError {
         match self {
             Self::Plan(error) => error.hint(),
             Self::Run(error) => error.hint(),
+            Self::Settle(error) => error.hint(),
             Self::Prepare(_) | Self::Unavailable { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ use corten_sys::file;
 
 use super::CdiError;
 use super::spec::{DeviceNode, Edits, Hook, HostMount, NodeKind};
+use crate::cgroup::DeviceAccess;
 use crate::options;
 use crate::spec::{BindMount, BindOptions, ContainerSpec, Device, Mount, TmpfsMount};
 
@@ -34,13 +35,6 @@ impl Injection {
             match known {
                 Some(index) => self.nodes[index] = entry,
                 None => self.nodes.push(entry),
-            }
-            if node.permissions.as_deref().is_some_and(|letters| !letters.contains('w')) {
-                self.warnings.push(format!(
-                    "the CDI device `{name}` gives `{}` for reading only, which is not enforced: \
-                     the permissions of the node on the host count",
-                    node.path.display()
-                ));
             }
         }
         for mount in &edits.mounts {
@@ -125,7 +119,9 @@ impl Injection {
             let path = absolute_dev(&node.path);
             spec.devices.retain(|known| known.target != path);
             let source = node.host_path.clone();
-            spec.devices.push(Device { source, target: path, readonly: false });
+            let access = node.permissions.as_deref().and_then(DeviceAccess::parse);
+            let access = access.unwrap_or_default();
+            spec.devices.push(Device { source, target: path, access, number: None });
         }
         spec.mounts.splice(0..0, self.mounts.iter().cloned());
         for gid in &self.additional_gids {

@@ -380,7 +380,7 @@ fn a_node_must_be_what_its_description_says() {
         path: /dev/null, major: 1, minor: 5 => the CDI device `a/b=c` needs `/dev/null`: it is 1:3, and 1:5 is described
         path: /dev/null, type: b => the CDI device `a/b=c` needs `/dev/null`: it is a character device, which is not what is described
         path: /dev/null, fileMode: 0600 => `/dev/null` of the CDI device `a/b=c` keeps the owner and the permissions that it has on the host
-        path: /dev/null, permissions: r => the CDI device `a/b=c` gives `/dev/null` for reading only, which is not enforced: the permissions of the node on the host count
+        path: /dev/null, permissions: r => as described
         path: /dev/not-there-at-all => the CDI device `a/b=c` needs `/dev/not-there-at-all`: it is not there
         path: /etc/passwd => the CDI device `a/b=c` needs `/etc/passwd`: it is no device
     "#]].assert_eq(&table.concat());

@@ -13,7 +13,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// `CGROUP2_SUPER_MAGIC`.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// The controllers that a container's limits need.
-const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "devices"];
+const CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuset", "pids", "devices", "blkio"];
 /// The file has a line for each of at most some 14 hierarchies.
 const MEMBERSHIP_BYTES_MAX: u64 = 64 * 1024;
 

@@ -1,13 +1,13 @@
 //! The groups of a running container.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corten_sys::error::{IoError, at};
-use corten_sys::file;
 use corten_sys::process::PidFd;
+use corten_sys::{bpf, file};
 use rustix::fs::{Mode, OFlags};
 
 use super::plan::{CgroupPlan, GroupPlan};
@@ -167,7 +167,15 @@ fn directory(group: &GroupPlan, id: &str) -> PathBuf {
 
 fn make(group: &Group, v2: bool) -> Result<(), IoError> {
     let folder = group.plan.parent.join(FOLDER);
-    for directory in [&folder, &group.directory] {
+    // A parent that somebody named need not be there.
+    let mut directories: Vec<&Path> =
+        folder.ancestors().take_while(|path| !path.exists()).collect();
+    directories.reverse();
+    if directories.last() != Some(&folder.as_path()) {
+        directories.push(&folder);
+    }
+    directories.push(&group.directory);
+    for directory in directories {
         match file::create_dir(directory, 0o755) {
             Err(error) if error.is_already_exists() => {}
             other => other?,
@@ -175,10 +183,13 @@ fn make(group: &Group, v2: bool) -> Result<(), IoError> {
         if !v2 && group.plan.controllers.iter().any(|name| name == "cpuset") {
             inherit_cpuset(directory)?;
         }
-        if v2 && directory == &folder {
+        if v2 && directory == folder {
             pass_on(&group.plan.parent, &group.plan.controllers)?;
             pass_on(&folder, &group.plan.controllers)?;
         }
+    }
+    if let Some(program) = &group.plan.device_program {
+        judge_devices(&group.directory, program)?;
     }
     for setting in &group.plan.settings {
         let path = group.directory.join(setting.file);
@@ -189,6 +200,15 @@ fn make(group: &Group, v2: bool) -> Result<(), IoError> {
         }
     }
     Ok(())
+}
+
+fn judge_devices(directory: &Path, program: &[bpf::Instruction]) -> Result<(), IoError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let group = rustix::fs::open(directory, flags, Mode::empty()).map_err(at("open", directory))?;
+    let program = bpf::load_device_program(program)
+        .map_err(at("load the program for devices of", directory))?;
+    bpf::attach_device_program(program.as_fd(), group.as_fd())
+        .map_err(at("attach the program for devices to", directory))
 }
 
 /// A new cpuset of cgroup v1 has no processor and no memory and takes no process.

@@ -9,10 +9,13 @@
 //! `pid` is the `corten` that made the group: a group whose maker is gone is removed by the next
 //! one. Without a limit there is no group.
 
+mod devices;
 mod facts;
+mod limits;
 mod live;
 mod plan;
 
+pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use facts::{CgroupFacts, V1Controller};
 pub(crate) use live::{Groups, MemoryReport};
 pub(crate) use plan::{CgroupPlan, plan};

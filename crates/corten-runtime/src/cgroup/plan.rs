@@ -1,21 +1,21 @@
 //! Decides which groups a container gets and what is written into them. Pure.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::facts::CgroupFacts;
-use crate::error::PlanError;
-use crate::notice::Notice;
-use crate::spec::{ContainerSpec, Limit, Resources};
+use corten_sys::bpf::Instruction;
 
-/// The kernel's usual time slice for quotas, in microseconds.
-const PERIOD_US: u64 = 100_000;
-/// The kernel refuses quotas below one millisecond.
-const QUOTA_US_MIN: u64 = 1_000;
-/// Docker's minimum: less does not even start a shell.
-const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
+use super::devices::{self, DeviceRule};
+use super::facts::CgroupFacts;
+use super::limits::{self, Wanted};
+use crate::capability::Capability;
+use crate::error::PlanError;
+use crate::facts::HostFacts;
+use crate::namespaces::UserNamespace;
+use crate::notice::Notice;
+use crate::spec::ContainerSpec;
 
 /// The groups of one container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -35,6 +35,9 @@ pub(crate) struct GroupPlan {
     /// The group below which `corten/<id>.<pid>` goes.
     pub parent: PathBuf,
     pub settings: Vec<Setting>,
+    /// Judges the opening of devices; v2.
+    #[serde(skip)]
+    pub device_program: Option<Vec<Instruction>>,
 }
 
 /// A file of the group and its content.
@@ -46,25 +49,23 @@ pub(crate) struct Setting {
     pub required: bool,
 }
 
-/// A limit in the form of both versions.
-struct Wanted {
-    limit: &'static str,
-    controller: &'static str,
-    required: bool,
-    v1: Vec<(&'static str, String, bool)>,
-    v2: Vec<(&'static str, String, bool)>,
-}
-
 /// Plans the groups; a limit that cannot be set is an error or a notice.
 pub(crate) fn plan(
     spec: &ContainerSpec,
-    facts: &CgroupFacts,
+    host: &HostFacts,
     notices: &mut Vec<Notice>,
 ) -> Result<CgroupPlan, PlanError> {
-    check(&spec.resources)?;
+    limits::check(&spec.resources)?;
+    let facts = &below(&host.cgroups, spec.cgroup_parent.as_deref())?;
+    let v2 = matches!(facts, CgroupFacts::V2 { .. });
     let mut groups: BTreeMap<String, GroupPlan> = BTreeMap::new();
-    for wanted in wanted(&spec.resources) {
-        if let Err((reason, remedy)) = available(facts, wanted.controller) {
+    for wanted in limits::wanted(&spec.resources) {
+        let controller = if v2 { wanted.controller_v2 } else { wanted.controller };
+        let missing = match wanted.only_v1 && v2 {
+            true => Err(("cgroup v2 does not know it".to_owned(), "leave it out")),
+            false => available(facts, controller),
+        };
+        if let Err((reason, remedy)) = missing {
             if wanted.required {
                 return Err(PlanError::LimitNotEnforceable { limit: wanted.limit, reason, remedy });
             }
@@ -73,11 +74,99 @@ pub(crate) fn plan(
         }
         add(&mut groups, facts, wanted);
     }
-    if !spec.namespaces.pid.is_new() && groups.is_empty() {
+    if let Some(rules) = device_rules(spec, host)? {
+        match devices_available(facts, host) {
+            Ok(()) => limit_devices(&mut groups, facts, &rules),
+            Err(reason) => notices.push(Notice::DevicesNotLimited { reason }),
+        }
+    }
+    if (!spec.namespaces.pid.is_new() || spec.cgroup_parent.is_some()) && groups.is_empty() {
         gather(&mut groups, facts, notices);
     }
-    let v2 = matches!(facts, CgroupFacts::V2 { .. });
     Ok(CgroupPlan { v2, groups: groups.into_values().collect(), parents: parents(facts) })
+}
+
+/// Where the hierarchies are mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// The groups of the host with another place for ours.
+fn below(facts: &CgroupFacts, parent: Option<&str>) -> Result<CgroupFacts, PlanError> {
+    let mut facts = facts.clone();
+    let Some(parent) = parent else { return Ok(facts) };
+    let plain = parent.trim_matches('/').split('/').all(|part| !["", ".", ".."].contains(&part));
+    if !plain || parent.contains('\0') {
+        return Err(PlanError::CgroupParent { parent: parent.to_owned() });
+    }
+    let place = |own: &mut PathBuf, mount: PathBuf| match parent.strip_prefix('/') {
+        Some(path) => *own = mount.join(path),
+        None => own.push(parent),
+    };
+    match &mut facts {
+        CgroupFacts::None => {}
+        CgroupFacts::V1 { controllers } => {
+            for (name, controller) in controllers {
+                place(&mut controller.parent, Path::new(MOUNT).join(name));
+            }
+        }
+        CgroupFacts::V2 { parent, .. } => place(parent, PathBuf::from(MOUNT)),
+    }
+    Ok(facts)
+}
+
+/// What may be opened, where that is less than the nodes that the container has, or where it could make
+/// nodes of its own.
+fn device_rules(
+    spec: &ContainerSpec,
+    host: &HostFacts,
+) -> Result<Option<Vec<DeviceRule>>, PlanError> {
+    let restricted = spec.devices.iter().any(|device| !device.access.is_whole());
+    let makes_nodes = spec.user_namespace == UserNamespace::Host
+        && !host.is_rootless()
+        && spec.capabilities.contains(&Capability::Mknod);
+    if spec.all_devices || !(restricted || makes_nodes || !spec.device_rules.is_empty()) {
+        return Ok(None);
+    }
+    let mut rules = vec![DeviceRule::NOTHING];
+    rules.extend(&spec.device_rules);
+    rules.extend(devices::usual().into_iter().skip(1));
+    let mut refused = Vec::new();
+    for device in &spec.devices {
+        // A pipe has no number and nothing to be refused.
+        let Some(number) = device.number else { continue };
+        let (major, minor) = (Some(number.major), Some(number.minor));
+        let rule =
+            DeviceRule { allow: true, kind: number.kind, major, minor, access: device.access };
+        rules.push(rule);
+        refused.extend(rule.rest());
+    }
+    rules.extend(refused);
+    Ok(Some(rules))
+}
+
+/// Says why devices cannot be limited.
+fn devices_available(facts: &CgroupFacts, host: &HostFacts) -> Result<(), String> {
+    match facts {
+        CgroupFacts::V2 { .. } if host.is_rootless() => {
+            Err("only root may give the kernel a program for that".to_owned())
+        }
+        CgroupFacts::V2 { writable: true, .. } => Ok(()),
+        other => available(other, "devices").map_err(|(reason, _)| reason),
+    }
+}
+
+fn limit_devices(
+    groups: &mut BTreeMap<String, GroupPlan>,
+    facts: &CgroupFacts,
+    rules: &[DeviceRule],
+) {
+    let settings = rules.iter().map(|rule| {
+        let (file, line) = rule.to_v1();
+        (file, line, true)
+    });
+    add(groups, facts, Wanted { v1: settings.collect(), ..Wanted::without_limit("devices", "") });
+    if let (CgroupFacts::V2 { .. }, Some(group)) = (facts, groups.get_mut("")) {
+        group.device_program = Some(devices::assemble(rules));
+    }
 }
 
 /// Makes a group without a limit, which tells the processes of a container from those of others.
@@ -86,13 +175,9 @@ fn gather(
     facts: &CgroupFacts,
     notices: &mut Vec<Notice>,
 ) {
-    let (controller, limit) = ("pids", "process");
-    match available(facts, controller) {
+    match available(facts, "pids") {
         Err((reason, _)) => notices.push(Notice::ProcessesNotGathered { reason }),
-        Ok(()) => {
-            let (required, v1, v2) = (false, Vec::new(), Vec::new());
-            add(groups, facts, Wanted { limit, controller, required, v1, v2 });
-        }
+        Ok(()) => add(groups, facts, Wanted::without_limit("pids", "pids")),
     }
 }
 
@@ -109,21 +194,24 @@ fn parents(facts: &CgroupFacts) -> Vec<PathBuf> {
 }
 
 fn add(groups: &mut BTreeMap<String, GroupPlan>, facts: &CgroupFacts, wanted: Wanted) {
-    let (key, parent, settings) = match facts {
+    let (key, parent, controller, settings) = match facts {
         CgroupFacts::None => return,
         CgroupFacts::V1 { controllers } => {
             let Some(controller) = controllers.get(wanted.controller) else { return };
-            (wanted.controller.to_owned(), controller.parent.clone(), wanted.v1)
+            (wanted.controller.to_owned(), controller.parent.clone(), wanted.controller, wanted.v1)
         }
-        CgroupFacts::V2 { parent, .. } => (String::new(), parent.clone(), wanted.v2),
+        CgroupFacts::V2 { parent, .. } => {
+            (String::new(), parent.clone(), wanted.controller_v2, wanted.v2)
+        }
     };
     let group = groups.entry(key).or_insert_with(|| GroupPlan {
         controllers: Vec::new(),
         parent,
         settings: Vec::new(),
+        device_program: None,
     });
-    if !group.controllers.iter().any(|name| name == wanted.controller) {
-        group.controllers.push(wanted.controller.to_owned());
+    if !controller.is_empty() && !group.controllers.iter().any(|name| name == controller) {
+        group.controllers.push(controller.to_owned());
     }
     group.settings.extend(settings.into_iter().map(|(file, value, needed)| Setting {
         file,
@@ -157,116 +245,5 @@ fn available(facts: &CgroupFacts, controller: &str) -> Result<(), (String, &'sta
             DELEGATE,
         )),
         CgroupFacts::V2 { .. } => Ok(()),
-    }
-}
-
-fn check(resources: &Resources) -> Result<(), PlanError> {
-    let refuse = |limit, problem| Err(PlanError::InvalidLimit { limit, problem });
-    let memory = resources.memory_bytes.map(|limit| limit.value);
-    if memory.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
-        return refuse("memory", "below 6 MiB, with which nothing starts");
-    }
-    if let Some(both) = resources.memory_swap_bytes {
-        match memory {
-            None => return refuse("memory and swap", "of no use without a memory limit"),
-            Some(bytes) if both.value < bytes => {
-                return refuse("memory and swap", "below the memory limit, which is part of it");
-            }
-            Some(_) => {}
-        }
-    }
-    if resources.cpu_millis.is_some_and(|limit| limit.value < 10) {
-        return refuse("processor", "below a hundredth of a processor");
-    }
-    if resources.cpu_shares.is_some_and(|limit| !(2..=262_144).contains(&limit.value)) {
-        return refuse("processor weight", "outside 2 to 262144");
-    }
-    if resources.pids.is_some_and(|limit| limit.value == 0) {
-        return refuse("process", "zero, with which nothing starts");
-    }
-    let is_list = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || b",-".contains(&byte))
-    };
-    if resources.cpuset.as_ref().is_some_and(|limit| !is_list(&limit.value)) {
-        return refuse("processor set", "no list such as `0-3,6`");
-    }
-    Ok(())
-}
-
-fn wanted(resources: &Resources) -> Vec<Wanted> {
-    let parts = [
-        resources.memory_bytes.map(|limit| memory(limit, resources.memory_swap_bytes)),
-        resources.cpu_millis.map(processor_time),
-        resources.cpu_shares.map(processor_weight),
-        resources.cpuset.as_ref().map(processor_set),
-        resources.pids.map(processes),
-    ];
-    parts.into_iter().flatten().collect()
-}
-
-fn memory(limit: Limit<u64>, both: Option<Limit<u64>>) -> Wanted {
-    let bytes = limit.value;
-    let with_swap = both.map_or(bytes, |both| both.value);
-    let swap_asked_for = both.is_some_and(|both| both.required);
-    Wanted {
-        limit: "memory",
-        controller: "memory",
-        required: limit.required,
-        v1: vec![
-            ("memory.limit_in_bytes", bytes.to_string(), true),
-            // Only there when the kernel counts swap.
-            ("memory.memsw.limit_in_bytes", with_swap.to_string(), swap_asked_for),
-        ],
-        v2: vec![
-            ("memory.max", bytes.to_string(), true),
-            ("memory.swap.max", (with_swap - bytes).to_string(), swap_asked_for),
-        ],
-    }
-}
-
-fn processor_time(limit: Limit<u64>) -> Wanted {
-    let quota = (limit.value.saturating_mul(PERIOD_US) / 1000).max(QUOTA_US_MIN);
-    Wanted {
-        limit: "processor",
-        controller: "cpu",
-        required: limit.required,
-        v1: vec![
-            ("cpu.cfs_period_us", PERIOD_US.to_string(), true),
-            ("cpu.cfs_quota_us", quota.to_string(), true),
-        ],
-        v2: vec![("cpu.max", format!("{quota} {PERIOD_US}"), true)],
-    }
-}
-
-fn processor_weight(limit: Limit<u64>) -> Wanted {
-    // The conversion of the OCI runtimes: 2..=262144 to 1..=10000.
-    let weight = 1 + (limit.value.saturating_sub(2) * 9999) / 262_142;
-    Wanted {
-        limit: "processor weight",
-        controller: "cpu",
-        required: limit.required,
-        v1: vec![("cpu.shares", limit.value.to_string(), true)],
-        v2: vec![("cpu.weight", weight.to_string(), true)],
-    }
-}
-
-fn processor_set(limit: &Limit<String>) -> Wanted {
-    Wanted {
-        limit: "processor set",
-        controller: "cpuset",
-        required: limit.required,
-        v1: vec![("cpuset.cpus", limit.value.clone(), true)],
-        v2: vec![("cpuset.cpus", limit.value.clone(), true)],
-    }
-}
-
-fn processes(limit: Limit<u64>) -> Wanted {
-    let value = limit.value.to_string();
-    Wanted {
-        limit: "process",
-        controller: "pids",
-        required: limit.required,
-        v1: vec![("pids.max", value.clone(), true)],
-        v2: vec![("pids.max", value, true)],
     }
 }

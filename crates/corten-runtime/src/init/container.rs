@@ -18,7 +18,7 @@ use crate::exec_error::{ExecFailure, FoundFile, HEAD_BYTES};
 use crate::network;
 use crate::report::{GO, Report};
 use crate::seccomp::from_wire;
-use crate::steps::{MountAttributes, Step};
+use crate::steps::{MountAttributes, SecretFile, Step};
 
 /// The exit code when a step failed; the caller knows more from the report.
 const FAILED: i32 = 125;
@@ -109,6 +109,8 @@ impl Walker {
                 None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
             },
             Step::Files { files } => self.files(files),
+            Step::Secrets { files } => self.secrets(files),
+            Step::Domainname { name } => Ok(rustix::system::setdomainname(name.as_bytes())?),
             Step::Loopback => network::switch_on_loopback(),
             Step::AwaitCaller => self.await_caller(),
             Step::SeparateCgroups => namespace::unshare(namespace::CGROUP),
@@ -246,6 +248,32 @@ impl Walker {
             }
             let copy = mount::copy_descriptor(file.as_fd(), false)?;
             let target = self.target(path, Kind::File)?;
+            mount::attach(copy.as_fd(), target.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Puts files of one tmpfs, which is never written to a disk but by swapping, where they belong.
+    fn secrets(&self, files: &[SecretFile]) -> io::Result<()> {
+        let system = FileSystem::new("tmpfs")?;
+        system.text("mode", "755")?;
+        let folder = system.mount(MountAttributes::NOTHING_SPECIAL.into())?;
+        for (index, secret) in files.iter().enumerate() {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let name = index.to_string();
+            let file = rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o600))?;
+            let mut bytes = secret.content.bytes().unwrap_or_default();
+            while !bytes.is_empty() {
+                let written = rustix::io::write(&file, bytes)?;
+                bytes = bytes.get(written..).unwrap_or_default();
+            }
+            let (user, group) = (Uid::from_raw(secret.uid), Gid::from_raw(secret.gid));
+            rustix::fs::fchown(&file, Some(user), Some(group))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(secret.mode))?;
+            let copy = mount::copy_descriptor(file.as_fd(), false)?;
+            let readonly = Attributes { readonly: true, ..MountAttributes::NOTHING_SPECIAL.into() };
+            mount::restrict(copy.as_fd(), readonly, false)?;
+            let target = self.target(&secret.path, Kind::File)?;
             mount::attach(copy.as_fd(), target.as_fd())?;
         }
         Ok(())

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::OptionError;
 use crate::cdi;
+use crate::cgroup::DeviceAccess;
 use crate::spec::Device;
 
 const DEVICE: &str = "a device `/dev/NAME[:/dev/NAME][:rwm]` or a CDI device `vendor/class=name`";
 const DEVICE_EXAMPLE: &str = "--device /dev/kvm";
 const GPUS: &str = "a choice of GPUs: `all`, a number, or `device=` and their names";
 const GPUS_EXAMPLE: &str = "--gpus all";
-const READONLY: &str =
-    "access that can be enforced: a node has the host's permissions, so write `rw`";
 
 /// The kind of the devices that `--gpus` means.
 const GPU_KIND: &str = "nvidia.com/gpu";
@@ -29,18 +28,15 @@ pub enum DeviceOption {
 
 /// Parses `--device`.
 ///
-/// The letters are those of Docker: `r`, `w`, and `m` for making the node, which no container can.
+/// The letters are those of Docker: `r` for reading, `w` for writing, `m` for making a node.
 pub fn parse_device(text: &str) -> Result<DeviceOption, OptionError> {
     let error = || OptionError::new(text, DEVICE, DEVICE_EXAMPLE);
     if cdi::is_qualified(text) {
         return Ok(DeviceOption::Cdi(text.to_owned()));
     }
     let mut parts: Vec<&str> = text.split(':').collect();
-    if let Some(letters) = parts.pop_if(|last| cdi::is_access(last))
-        && !(letters.contains('r') && letters.contains('w'))
-    {
-        return Err(OptionError::new(text, READONLY, "--device /dev/kvm:/dev/kvm:rw"));
-    }
+    let letters = parts.pop_if(|last| cdi::is_access(last));
+    let access = letters.and_then(DeviceAccess::parse).unwrap_or_default();
     let (source, target) = match parts.as_slice() {
         [source] => (*source, *source),
         [source, target] => (*source, *target),
@@ -48,7 +44,7 @@ pub fn parse_device(text: &str) -> Result<DeviceOption, OptionError> {
     };
     let source = node_path(source).ok_or_else(error)?;
     let target = node_path(target).ok_or_else(error)?;
-    Ok(DeviceOption::Node(Device { source, target, readonly: false }))
+    Ok(DeviceOption::Node(Device { source, target, access, number: None }))
 }
 
 /// An absolute path that is not the root, without `..`.
@@ -89,7 +85,8 @@ mod tests {
         match parse_device(text) {
             Ok(DeviceOption::Cdi(name)) => format!("cdi {name}"),
             Ok(DeviceOption::Node(device)) => {
-                format!("{} as {}", device.source.display(), device.target.display())
+                let (source, target) = (device.source.display(), device.target.display());
+                format!("{source} as {target} {}", device.access)
             }
             Err(error) => format!("refused: {}", error.expected.split(' ').next().unwrap_or("")),
         }
@@ -98,15 +95,15 @@ mod tests {
     #[test]
     fn a_device_is_a_node_or_a_cdi_name() {
         for (text, expected) in [
-            ("/dev/kvm", "/dev/kvm as /dev/kvm"),
-            ("/dev/kvm:rwm", "/dev/kvm as /dev/kvm"),
-            ("/dev//a:/dev/b/", "/dev/a as /dev/b"),
-            ("/dev/a:/dev/b:rw", "/dev/a as /dev/b"),
+            ("/dev/kvm", "/dev/kvm as /dev/kvm rwm"),
+            ("/dev/kvm:rwm", "/dev/kvm as /dev/kvm rwm"),
+            ("/dev//a:/dev/b/", "/dev/a as /dev/b rwm"),
+            ("/dev/a:/dev/b:rw", "/dev/a as /dev/b rw"),
             ("nvidia.com/gpu=all", "cdi nvidia.com/gpu=all"),
             ("a/b=c:d", "cdi a/b=c:d"),
             ("nvidia.com/gpu", "refused: a"),
-            ("/dev/a:r", "refused: access"),
-            ("/dev/a:/dev/b:m", "refused: access"),
+            ("/dev/a:r", "/dev/a as /dev/a r"),
+            ("/dev/a:/dev/b:m", "/dev/a as /dev/b m"),
             ("/dev/a:/dev/../b", "refused: a"),
             ("/dev/a:/dev/b:rx", "refused: a"),
             ("/dev/a:b", "refused: a"),

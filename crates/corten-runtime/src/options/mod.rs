@@ -6,6 +6,7 @@
 
 mod devices;
 mod environment;
+mod isolation;
 mod life;
 mod mounts;
 mod quantity;
@@ -13,10 +14,14 @@ mod security;
 
 pub use devices::{DeviceOption, parse_device, parse_gpus};
 pub use environment::{merge, missing, parse_file, parse_variable};
+pub use isolation::{
+    UID_OF_USER, UsersOption, parse_ipc, parse_maps, parse_namespace, parse_secret, parse_sysctl,
+    parse_users,
+};
 pub use life::{LogOption, parse_log_option, parse_signal};
 pub use mounts::{MountSource, VolumeMount, VolumeSource, parse_mount, parse_tmpfs, parse_volume};
-pub use quantity::{parse_bytes, parse_cpus, parse_ulimit};
-pub use security::{SecurityOption, adjust_capabilities, parse_security_option};
+pub use quantity::{parse_block_limit, parse_bytes, parse_cpus, parse_swap, parse_ulimit};
+pub use security::{SecurityOption, adjust_capabilities, is_unmasked, parse_security_option};
 
 use thiserror::Error;
 

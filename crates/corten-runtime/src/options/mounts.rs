@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{OptionError, parse_bytes};
+use crate::namespaces::Propagation;
 use crate::spec::{BindMount, BindOptions, Mount, TmpfsMount};
 
 const VOLUME: &str = "a volume `HOST-PATH:CONTAINER-PATH[:ro]`";
@@ -41,8 +42,9 @@ pub enum MountSource {
 
 /// Parses `-v HOST:CONTAINER[:OPTIONS]`; a relative host path (`./x`) is taken from `cwd`.
 ///
-/// Options are `ro`, `rw`, and those that name what Corten does in any case: `z` and `Z`
-/// (relabelling, for hosts with `SELinux`), `rbind`, `rprivate`, `private`.
+/// Options are `ro`, `rw`, `noexec`, `nosuid`, `bind` (without the mounts below), how mounts of the host
+/// reach it (`rslave` and so on), and those that change nothing: `z` and `Z` (relabelling, which hosts
+/// with `SELinux` do not need for files that are mounted under other owners), `rbind` and others.
 pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError> {
     let error = || OptionError::new(text, VOLUME, VOLUME_EXAMPLE);
     let mut parts = text.split(':');
@@ -57,14 +59,19 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
         return target_path(text).map(volume).ok_or_else(error);
     };
     let target = target_path(target).ok_or_else(error)?;
-    let (mut readonly, mut copies) = (false, true);
+    let (mut readonly, mut copies, mut recursive) = (false, true, true);
+    let mut bind = BindOptions::default();
     for option in options.unwrap_or("rw").split(',') {
         match option {
             "ro" => readonly = true,
             "nocopy" => copies = false,
             "rw" => readonly = false,
-            "z" | "Z" | "rbind" | "rprivate" | "private" => {}
-            _ => return Err(error()),
+            "bind" => recursive = false,
+            "noexec" => bind.no_exec = true,
+            "nosuid" => bind.no_setuid = true,
+            "z" | "Z" | "rbind" | "copy" | "exec" | "suid" | "nodev" | "cached" | "delegated"
+            | "consistent" => {}
+            option => bind.propagation = propagation(option).ok_or_else(error)?,
         }
     }
     if source.is_empty() {
@@ -78,9 +85,14 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<VolumeSource, OptionError>
         source: cwd.join(source),
         target,
         readonly,
-        recursive: true,
-        options: BindOptions::default(),
+        recursive,
+        options: bind,
     }))
+}
+
+/// How mounts go on; whether those below take part follows from whether they are there.
+fn propagation(text: &str) -> Option<Propagation> {
+    Propagation::parse(text).map(|(propagation, _)| propagation)
 }
 
 /// Parses `--mount type=bind|tmpfs|volume,…` in Docker's grammar of keys.
@@ -89,6 +101,7 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<MountSource, OptionError> {
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut readonly, mut recursive, mut copies) = (false, true, true);
     let (mut size_bytes, mut mode) = (None, 0o1777);
+    let mut bind = BindOptions::default();
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
         match key.trim() {
@@ -97,8 +110,19 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<MountSource, OptionError> {
             "target" | "dst" | "destination" => target = target_path(value),
             "readonly" | "ro" => readonly = boolean(value).ok_or_else(error)?,
             "volume-nocopy" => copies = !boolean(value).ok_or_else(error)?,
-            "bind-recursive" => recursive = value != "disabled",
-            "bind-propagation" | "consistency" if !value.is_empty() => {}
+            "bind-recursive" => {
+                recursive = match value {
+                    // All mounts below a read-only one are read-only in any case.
+                    "enabled" | "true" | "writable" | "readonly" => true,
+                    "disabled" | "false" => false,
+                    _ => return Err(error()),
+                }
+            }
+            "bind-nonrecursive" => recursive = !boolean(value).ok_or_else(error)?,
+            "bind-propagation" => bind.propagation = propagation(value).ok_or_else(error)?,
+            "noexec" => bind.no_exec = boolean(value).ok_or_else(error)?,
+            "nosuid" => bind.no_setuid = boolean(value).ok_or_else(error)?,
+            "consistency" | "relabel" if !value.is_empty() => {}
             "tmpfs-size" => size_bytes = Some(parse_bytes(value)?),
             "tmpfs-mode" => mode = octal(value).ok_or_else(error)?,
             _ => return Err(error()),
@@ -107,13 +131,14 @@ pub fn parse_mount(text: &str, cwd: &Path) -> Result<MountSource, OptionError> {
     let target = target.ok_or_else(error)?;
     match (kind, source) {
         ("bind", Some(source)) if !source.is_empty() => {
-            let source = cwd.join(source);
-            let options = BindOptions::default();
+            let (source, options) = (cwd.join(source), bind);
             let mount = BindMount { source, target, readonly, recursive, options };
             Ok(MountSource::Mount(Mount::Bind(mount)))
         }
         ("tmpfs", None) => {
-            let mount = TmpfsMount { target, size_bytes, mode, readonly, noexec: false };
+            let noexec = bind.no_exec;
+            let mount =
+                TmpfsMount { size_bytes, mode, readonly, noexec, ..TmpfsMount::new(target) };
             Ok(MountSource::Mount(Mount::Tmpfs(mount)))
         }
         ("volume", source) if source != Some("") => {
@@ -129,20 +154,20 @@ pub fn parse_tmpfs(text: &str) -> Result<TmpfsMount, OptionError> {
     let error = || OptionError::new(text, TMPFS, TMPFS_EXAMPLE);
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     // Docker mounts these without the right to execute, unless asked otherwise.
-    let mut mount = TmpfsMount {
-        target: target_path(path).ok_or_else(error)?,
-        size_bytes: None,
-        mode: 0o1777,
-        readonly: false,
-        noexec: true,
-    };
+    let mut mount =
+        TmpfsMount { noexec: true, ..TmpfsMount::new(target_path(path).ok_or_else(error)?) };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("size", value)) => mount.size_bytes = Some(parse_bytes(value)?),
             Some(("mode", value)) => mount.mode = octal(value).ok_or_else(error)?,
+            Some(("uid", value)) => mount.uid = Some(value.parse().map_err(|_| error())?),
+            Some(("gid", value)) => mount.gid = Some(value.parse().map_err(|_| error())?),
+            Some(("nr_inodes", value)) => mount.files_max = Some(parse_bytes(value)?),
             None if option == "ro" => mount.readonly = true,
             None if option == "exec" => mount.noexec = false,
-            None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
+            None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev" | "noatime") => {}
+            // A mount that nobody else sees passes nothing on.
+            None if propagation(option) == Some(Propagation::Private) => {}
             _ => return Err(error()),
         }
     }
@@ -150,7 +175,7 @@ pub fn parse_tmpfs(text: &str) -> Result<TmpfsMount, OptionError> {
 }
 
 /// A container path: absolute, not the root, without `..`.
-fn target_path(text: &str) -> Option<PathBuf> {
+pub(super) fn target_path(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     let plain = path.components().all(|part| {
         matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_))
@@ -189,6 +214,9 @@ mod tests {
         assert!(mount.readonly);
         assert!(!host("/a:/b").readonly);
         assert!(!host("/a:/b:z,rw").readonly);
+        let options = host("/a:/b:rslave,noexec").options;
+        assert_eq!((options.propagation, options.no_exec), (Propagation::Slave, true));
+        assert!(!host("/a:/b:bind").recursive);
     }
 
     #[test]
@@ -218,6 +246,10 @@ mod tests {
         let mount = parse_mount("type=bind,src=/a,dst=/b,readonly", cwd);
         let Ok(MountSource::Mount(Mount::Bind(bind))) = mount else { panic!("{mount:?}") };
         assert!(bind.readonly && bind.recursive);
+        let text = "type=bind,src=/a,dst=/b,bind-propagation=rshared,bind-recursive=disabled";
+        let Ok(MountSource::Mount(Mount::Bind(bind))) = parse_mount(text, cwd) else { panic!() };
+        assert_eq!((bind.options.propagation, bind.recursive), (Propagation::Shared, false));
+        assert!(parse_mount("type=bind,src=/a,dst=/b,bind-propagation=some", cwd).is_err());
         let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd);
         assert!(
             matches!(mount, Ok(MountSource::Mount(Mount::Tmpfs(t))) if t.size_bytes == Some(1 << 20) && t.mode == 0o700)
@@ -233,6 +265,8 @@ mod tests {
         let mount = parse_tmpfs("/tmp:size=64m,mode=755").unwrap();
         assert_eq!((mount.size_bytes, mount.mode, mount.noexec), (Some(64 << 20), 0o755, true));
         assert!(!parse_tmpfs("/tmp:exec").unwrap().noexec);
+        let mount = parse_tmpfs("/tmp:uid=5,gid=6,nr_inodes=1k").unwrap();
+        assert_eq!((mount.uid, mount.gid, mount.files_max), (Some(5), Some(6), Some(1024)));
         for text in ["tmp", "/tmp:size", "/tmp:mode=9", "/", "/tmp:bogus"] {
             assert!(parse_tmpfs(text).is_err(), "{text}");
         }

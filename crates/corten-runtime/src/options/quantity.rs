@@ -1,5 +1,7 @@
 //! Sizes, processor shares and limits.
 
+use std::path::{Path, PathBuf};
+
 use super::OptionError;
 use crate::spec::{Rlimit, RlimitKind};
 
@@ -56,6 +58,20 @@ pub fn parse_cpus(text: &str) -> Result<u64, OptionError> {
     };
     // The kernel's smallest quota is a millisecond in each tenth of a second.
     millis.filter(|millis| (10..=1_000_000).contains(millis)).ok_or_else(error)
+}
+
+/// Parses `--device-read-bps` and its like, `/dev/NAME:NUMBER`; `is_size` reads `1m` as bytes.
+pub fn parse_block_limit(text: &str, is_size: bool) -> Result<(PathBuf, u64), OptionError> {
+    let error = || OptionError::new(text, "a limit `/dev/NAME:NUMBER`", "/dev/sda:10m");
+    let (path, value) = text.rsplit_once(':').ok_or_else(error)?;
+    let path = Path::new(path);
+    let value = if is_size { parse_bytes(value)? } else { value.parse().map_err(|_| error())? };
+    if path.is_absolute() && value > 0 { Ok((path.to_owned(), value)) } else { Err(error()) }
+}
+
+/// Parses `--memory-swap`: a size, or `-1` for as much as there is.
+pub fn parse_swap(text: &str) -> Result<u64, OptionError> {
+    if text == "-1" { Ok(u64::MAX) } else { parse_bytes(text) }
 }
 
 /// Parses `--ulimit NAME=SOFT[:HARD]`; `-1` or `unlimited` is no limit.
@@ -139,6 +155,19 @@ mod tests {
         for text in ["0", "0.001", "-1", "x", "", "10000000"] {
             assert!(parse_cpus(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn limits_of_disks_name_a_device() {
+        let parsed = parse_block_limit("/dev/sda:10m", true).unwrap();
+        assert_eq!(parsed, (PathBuf::from("/dev/sda"), 10 << 20));
+        assert_eq!(parse_block_limit("/dev/sda:100", false).unwrap().1, 100);
+        for text in ["/dev/sda", "sda:1", "/dev/sda:0", "/dev/sda:x", ":1"] {
+            assert!(parse_block_limit(text, false).is_err(), "{text}");
+        }
+        assert!(parse_block_limit("/dev/sda:1m", false).is_err());
+        assert_eq!(parse_swap("-1"), Ok(u64::MAX));
+        assert_eq!(parse_swap("1g"), Ok(1 << 30));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `--cap-add`, `--cap-drop` and `--security-opt`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::OptionError;
 use crate::spec::Capability;
@@ -40,26 +40,64 @@ pub enum SecurityOption {
     SeccompUnconfined,
     /// A profile file of the host, not read yet.
     SeccompFile(PathBuf),
+    /// Hides these paths of the container.
+    Mask(Vec<PathBuf>),
+    /// Shows these of those that are hidden or read-only; `/proc/*` is all below.
+    Unmask(Vec<String>),
+    /// Shows all of them.
+    UnmaskAll,
+    /// Asks for what holds in any case: no profile of `AppArmor`, no label of `SELinux`.
+    AsItIs,
 }
 
-/// Parses `no-new-privileges[=BOOL]` and `seccomp=unconfined|FILE`; `:` may stand for `=`.
+/// Returns true if a path is meant by one of `--security-opt unmask`.
+pub fn is_unmasked(pattern: &str, path: &Path) -> bool {
+    match pattern.strip_suffix("/*") {
+        Some(directory) => path.starts_with(directory) && path != Path::new(directory),
+        None => path == Path::new(pattern),
+    }
+}
+
+/// Parses one option; `:` may stand for `=`.
 pub fn parse_security_option(text: &str) -> Result<SecurityOption, OptionError> {
     let error = || {
         OptionError::new(
             text,
-            "a security option that Corten knows: `no-new-privileges`, `seccomp`",
+            "a security option that Corten knows: `no-new-privileges`, `seccomp`, `mask`, `unmask`, \
+             `systempaths=unconfined`",
             "--security-opt seccomp=unconfined",
         )
     };
     let (key, value) =
         text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
+    let paths = |list: &str| -> Result<Vec<PathBuf>, OptionError> {
+        let path = |text: &str| super::mounts::target_path(text).ok_or_else(error);
+        list.split(':').map(path).collect()
+    };
     match (key, value) {
         ("no-new-privileges", None | Some("true")) => Ok(SecurityOption::NoNewPrivileges(true)),
         ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::SeccompUnconfined),
+        // Docker's name of the default.
+        ("seccomp", Some("builtin")) | ("label", Some("disable")) => Ok(SecurityOption::AsItIs),
+        ("apparmor", Some("unconfined")) => Ok(SecurityOption::AsItIs),
         ("seccomp", Some(file)) if !file.is_empty() => {
             Ok(SecurityOption::SeccompFile(PathBuf::from(file)))
         }
+        ("mask", Some(list)) => paths(list).map(SecurityOption::Mask),
+        ("unmask", Some("ALL" | "all")) | ("systempaths", Some("unconfined")) => {
+            Ok(SecurityOption::UnmaskAll)
+        }
+        ("unmask", Some(list)) => {
+            paths(list)?;
+            Ok(SecurityOption::Unmask(list.split(':').map(str::to_owned).collect()))
+        }
+        ("apparmor" | "label", Some(_)) => Err(OptionError::new(
+            text,
+            "what Corten can see to: it isolates by namespaces, capabilities and filters, and loads no \
+             profiles of AppArmor and no labels of SELinux",
+            "--security-opt no-new-privileges",
+        )),
         _ => Err(error()),
     }
 }
@@ -99,11 +137,22 @@ mod tests {
             ("no-new-privileges:false", Option::NoNewPrivileges(false)),
             ("seccomp=unconfined", Option::SeccompUnconfined),
             ("seccomp=a.json", Option::SeccompFile("a.json".into())),
+            ("apparmor=unconfined", Option::AsItIs),
+            ("label=disable", Option::AsItIs),
+            ("mask=/proc/a:/sys/b", Option::Mask(vec!["/proc/a".into(), "/sys/b".into()])),
+            ("unmask=ALL", Option::UnmaskAll),
+            ("systempaths=unconfined", Option::UnmaskAll),
+            ("unmask=/proc/*", Option::Unmask(vec!["/proc/*".to_owned()])),
         ];
         for (text, option) in cases {
             assert_eq!(parse_security_option(text), Ok(option), "{text}");
         }
         assert!(parse_security_option("apparmor=x").is_err());
-        assert!(parse_security_option("seccomp=").is_err());
+        for text in ["seccomp=", "label=type:x", "mask=proc", "unmask=", "mask=/", "proc-opts=x"] {
+            assert!(parse_security_option(text).is_err(), "{text}");
+        }
+        assert!(is_unmasked("/proc/*", Path::new("/proc/kcore")));
+        assert!(!is_unmasked("/proc/*", Path::new("/process")));
+        assert!(is_unmasked("/proc/keys", Path::new("/proc/keys")));
     }
 }

@@ -13,8 +13,9 @@ use crate::facts::{HostFacts, SEARCH_PATH};
 use crate::namespaces::{Namespace, Propagation, SharedMemory};
 use crate::notice::Notice;
 use crate::seccomp::{self, Architecture, ProfileContext};
+use crate::secret::{self, SecretTarget};
 use crate::spec::{BindMount, ContainerSpec, Mount, Network, Seccomp, TmpfsMount};
-use crate::steps::{MountAttributes, SourceFrom, SourceStep};
+use crate::steps::{MountAttributes, SecretFile, SourceFrom, SourceStep};
 
 /// The device nodes that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -75,6 +76,7 @@ impl<'a> Builder<'a> {
         self.devices()?;
         self.mounts()?;
         self.host_files();
+        self.secrets()?;
         if self.spec.network == Network::None && self.spec.namespaces.network.is_new() {
             self.steps.push(Step::Loopback);
         }
@@ -122,7 +124,7 @@ impl<'a> Builder<'a> {
         self.steps.push(Step::Execute {
             candidates: candidates(self.spec),
             arguments: self.spec.args.clone(),
-            environment: self.spec.env.clone(),
+            environment: self.environment()?,
             reaper: is_first && self.spec.init,
         });
         Ok(())
@@ -204,7 +206,8 @@ impl<'a> Builder<'a> {
     fn devices(&mut self) -> Result<(), PlanError> {
         let plain = MountAttributes::NOTHING_SPECIAL;
         // Nodes work although the file system below says otherwise: each is a mount of its own.
-        let dev = MountAttributes { no_exec: false, ..plain };
+        let makes_nodes = self.spec.all_devices && self.owns_host();
+        let dev = MountAttributes { no_exec: false, no_devices: !makes_nodes, ..plain };
         self.mount("tmpfs", "/dev", &[("mode", "755"), ("size", DEV_SIZE)], dev);
         let group = TTY_GROUP.to_string();
         let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
@@ -217,12 +220,12 @@ impl<'a> Builder<'a> {
         self.shared_memory();
         for name in DEVICES {
             let path = Path::new("/dev").join(name);
-            self.attach(device(&path, false), &path);
+            self.attach(device(&path), &path);
         }
         for given in &self.spec.devices {
             absolute("device", &given.source)?;
             target(&given.target)?;
-            self.attach(device(&given.source, given.readonly), &given.target);
+            self.attach(device(&given.source), &given.target);
         }
         for (path, to) in LINKS {
             let (path, target) = (PathBuf::from(path), PathBuf::from(to));
@@ -295,8 +298,14 @@ impl<'a> Builder<'a> {
     fn tmpfs(&mut self, tmpfs: &TmpfsMount) -> Result<(), PlanError> {
         target(&tmpfs.target)?;
         let mut options = vec![("mode".to_owned(), Some(format!("{:o}", tmpfs.mode & 0o7777)))];
-        if let Some(size) = tmpfs.size_bytes {
-            options.push(("size".to_owned(), Some(size.to_string())));
+        let numbers = [
+            ("size", tmpfs.size_bytes),
+            ("uid", tmpfs.uid.map(u64::from)),
+            ("gid", tmpfs.gid.map(u64::from)),
+            ("nr_inodes", tmpfs.files_max),
+        ];
+        for (key, number) in numbers {
+            options.extend(number.map(|number| (key.to_owned(), Some(number.to_string()))));
         }
         self.steps.push(Step::Mount {
             kind: "tmpfs".to_owned(),
@@ -326,6 +335,53 @@ impl<'a> Builder<'a> {
         if !files.is_empty() {
             self.steps.push(Step::Files { files });
         }
+    }
+
+    fn secrets(&mut self) -> Result<(), PlanError> {
+        let mut files = Vec::new();
+        for secret in &self.spec.secrets {
+            if let SecretTarget::File { path, mode, uid, gid } = &secret.target {
+                target(path)?;
+                if secret.value.bytes().is_none() {
+                    return Err(PlanError::SecretNotRead { id: secret.id.clone() });
+                }
+                files.push(SecretFile {
+                    path: path.clone(),
+                    mode: mode & 0o777,
+                    uid: *uid,
+                    gid: *gid,
+                    content: secret.value.clone(),
+                });
+            }
+        }
+        if !files.is_empty() {
+            // The directory is in memory too, and leaves the image's as it is.
+            let within = |file: &SecretFile| file.path.starts_with(secret::DIRECTORY);
+            if files.iter().any(within) {
+                let plain = MountAttributes::NOTHING_SPECIAL;
+                self.mount("tmpfs", secret::DIRECTORY, &[("mode", "755"), ("size", "64k")], plain);
+            }
+            let in_directory = files.iter().any(within);
+            self.steps.push(Step::Secrets { files });
+            if in_directory {
+                self.steps.push(Step::MakeReadonly { path: PathBuf::from(secret::DIRECTORY) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The variables of the program, with those that are secrets.
+    fn environment(&self) -> Result<Vec<String>, PlanError> {
+        let mut environment = self.spec.env.clone();
+        for secret in &self.spec.secrets {
+            let SecretTarget::Variable(name) = &secret.target else { continue };
+            let value = secret.value.bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let missing = || PlanError::SecretNotRead { id: secret.id.clone() };
+            // A file ends with a line break, which is no part of what it holds.
+            let value = value.ok_or_else(missing)?.trim_end_matches(['\n', '\r']);
+            crate::options::merge(&mut environment, [format!("{name}={value}")]);
+        }
+        Ok(environment)
     }
 
     /// Shows the container its own groups, so that programs can read their limits.
@@ -378,7 +434,11 @@ impl<'a> Builder<'a> {
             let refused = |reason| PlanError::Sysctl { name: name.clone(), reason };
             settings.insert(checked.map_err(refused)?, value.clone());
         }
-        let step = |(name, value)| Step::Sysctl { name, value };
+        // The file of this one belongs to root of the machine in any case.
+        let step = |(name, value): (String, String)| match name.as_str() {
+            "kernel.domainname" => Step::Domainname { name: value },
+            _ => Step::Sysctl { name, value },
+        };
         self.steps.extend(settings.into_iter().map(step));
         Ok(())
     }
@@ -455,18 +515,14 @@ fn of_host(path: &str, attributes: MountAttributes) -> SourceStep {
     }
 }
 
-fn device(path: &Path, readonly: bool) -> SourceStep {
+fn device(path: &Path) -> SourceStep {
     SourceStep {
         path: path.to_owned(),
         from: SourceFrom::Caller,
         recursive: false,
         map_owners: false,
         propagation: Propagation::Private,
-        attributes: MountAttributes {
-            readonly,
-            no_devices: false,
-            ..MountAttributes::NOTHING_SPECIAL
-        },
+        attributes: MountAttributes { no_devices: false, ..MountAttributes::NOTHING_SPECIAL },
     }
 }
 

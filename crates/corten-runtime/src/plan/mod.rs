@@ -200,7 +200,7 @@ fn plan_as(
     identity.check_maps(spec, facts)?;
     identity.check(spec)?;
     let (spec, per_user) = limit_processes(spec, facts, identity, &mut notices);
-    let cgroup = cgroup::plan(&spec, &facts.cgroups, &mut notices)?;
+    let cgroup = cgroup::plan(&spec, facts, &mut notices)?;
     let limits = rlimits(&spec, facts, per_user, &mut notices)?;
     let mut sources = Vec::new();
     let root = rootfs::plan(&spec, facts, identity)?;
@@ -333,18 +333,19 @@ fn rlimits(
             return Err(PlanError::SoftAboveHard { kind: limit.kind });
         }
         let (_, present) = facts.rlimits.get(&limit.kind).copied().unwrap_or((0, u64::MAX));
-        let mut hard = limit.hard;
+        // Of open files the kernel has a limit for everybody.
+        let most = match (facts.may_raise_limits, limit.kind) {
+            (true, RlimitKind::OpenFiles) => facts.open_files_max.max(present),
+            (true, _) => u64::MAX,
+            (false, _) => present,
+        };
+        let hard = limit.hard.min(most);
+        if hard < limit.hard {
+            let (kind, asked) = (limit.kind, limit.hard);
+            notices.push(Notice::RlimitClamped { kind, asked, given: hard });
+        }
         if hard > present {
-            if facts.may_raise_limits {
-                limits.raised.push(RaisedLimit { resource: limit.kind, hard });
-            } else {
-                notices.push(Notice::RlimitClamped {
-                    kind: limit.kind,
-                    asked: hard,
-                    given: present,
-                });
-                hard = present;
-            }
+            limits.raised.push(RaisedLimit { resource: limit.kind, hard });
         }
         let soft = limit.soft.min(hard);
         limits.steps.push(Step::Rlimit { resource: limit.kind, soft, hard });

@@ -20,6 +20,7 @@ fn root() -> HostFacts {
         ids: Ids::Shift { first: 0x7000_0000, count: 0x1000_0000 },
         last_capability: 40,
         may_raise_limits: true,
+        open_files_max: 20_000,
         rlimits: BTreeMap::from([(RlimitKind::OpenFiles, (1024, 4096))]),
         cgroups: CgroupFacts::None,
         network_obstacles: Vec::new(),
@@ -266,7 +267,7 @@ fn a_limit_of_processes_is_raised_where_that_is_allowed() {
     .assert_eq(&lines(&raised, &words));
     let clamped = plan(&spec, &user(1)).expect("it is possible");
     expect![[r#"
-        notice: limit `nofile` is 4096 instead of 10000, which only root may set
+        notice: limit `nofile` is 4096 instead of 10000, which this host does not give
         limit nofile to 4096:4096
     "#]]
     .assert_eq(&lines(&clamped, &words));

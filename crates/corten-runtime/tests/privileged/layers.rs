@@ -226,11 +226,11 @@ pub(crate) fn memory_file_systems_have_their_options() {
     );
     let tmpfs = |target: &str, readonly, mode| {
         Mount::Tmpfs(TmpfsMount {
-            target: PathBuf::from(target),
             size_bytes: Some(1 << 20),
             mode,
             readonly,
             noexec: true,
+            ..TmpfsMount::new(target)
         })
     };
     spec.mounts = vec![tmpfs("/scratch", false, 0o1770), tmpfs("/closed", true, 0o755)];

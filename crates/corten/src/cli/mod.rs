@@ -3,6 +3,7 @@
 mod build;
 mod files;
 mod images;
+mod isolation;
 pub(crate) mod oci;
 mod run;
 mod system;
@@ -21,6 +22,7 @@ pub(crate) use files::CpArgs;
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
+pub(crate) use isolation::{IsolationArgs, LimitArgs};
 pub(crate) use run::{
     AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs,
     NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StopArgs,

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::isolation::{IsolationArgs, LimitArgs};
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Run in the background and print the container's ID
@@ -119,9 +121,13 @@ pub(crate) struct ContainerArgs {
     /// Drop a capability, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
-    /// `no-new-privileges[=false]`, `seccomp=unconfined|FILE`
+    /// `no-new-privileges[=false]`, `seccomp=unconfined|FILE`, `mask=PATH`, `unmask=ALL|PATH`
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Give a device, `/dev/NAME[:/dev/NAME][:rwm]` or a CDI device `vendor/class=name`
     #[arg(long = "device", value_name = "DEVICE")]
     pub devices: Vec<String>,
@@ -146,9 +152,6 @@ pub(crate) struct ContainerArgs {
     /// Run a tiny init as process 1 that reaps orphans
     #[arg(long)]
     pub init: bool,
-    /// User namespace: auto or host
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub userns: String,
     /// Take the image from the store only (never), or make it when absent (missing)
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub pull: PullPolicy,

@@ -1,6 +1,7 @@
 //! `corten run` and `corten create`: an image and flags to a container.
 
 mod describe;
+mod isolation;
 mod mounts;
 pub(super) mod options;
 
@@ -65,7 +66,10 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     let keys = super::attach::keys(context, &arguments.attached)?;
     let prepared = prepare(context, flags)?;
     if arguments.plan {
-        let plan = corten_runtime::plan(&prepared.spec, &prepared.facts)?;
+        let mut spec = prepared.spec;
+        spec.settle()?;
+        corten_monitor::find_peers(&prepared.store, &mut spec)?;
+        let plan = corten_runtime::plan(&spec, &prepared.facts)?;
         context.ui.data(&plan.to_string());
         return Ok(ExitCode::SUCCESS);
     }
@@ -73,7 +77,9 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
         let container = prepared.record(context, flags, Runs::InBackground)?;
         return super::life::begin(context, container, flags.quiet);
     }
-    if lives_on(flags) {
+    // One whose secrets only this command knows ends with it.
+    if lives_on(flags) && !(flags.restart == "no" && isolation::has_passing_secrets(&prepared.spec))
+    {
         let container = prepared.record(context, flags, Runs::InBackground)?;
         describe::warn_of_root(context, flags, &prepared.store, &prepared.image, &prepared.spec)?;
         let options = AttachOptions {
@@ -103,14 +109,17 @@ fn here(
 ) -> Result<ExitCode, CliError> {
     let flags = &arguments.container;
     let Prepared { store, image, facts, mut spec, .. } = prepared;
+    // What is found out for this start alone is no part of it.
+    let definition = describe::definition(flags, &image, &spec)?;
+    spec.settle()?;
+    let peers = corten_monitor::find_peers(&store, &mut spec)?;
     spec.rootfs = describe::rootfs(&image, Some(&container), flags.read_only);
     describe::warn_of_root(context, flags, &store, &image, &spec)?;
     let plan = corten_runtime::plan(&spec, &facts)?;
     notices(context, flags, &plan.notices);
-    let definition = describe::definition(flags, &image, &spec)?;
     let foreground = Foreground::new(&container, definition)?;
     let passes_on = arguments.attached.sig_proxy;
-    let outcome = foreground.run(Planned { plan, spec, facts }, passes_on);
+    let outcome = foreground.run(Planned { plan, spec, facts, peers }, passes_on);
     finish(context, flags, container, &foreground, outcome)
 }
 
@@ -158,6 +167,9 @@ impl Prepared {
         flags: &ContainerArgs,
         runs: Runs,
     ) -> Result<RunningContainer, CliError> {
+        if runs != Runs::Here {
+            isolation::refuse_passing_secrets(&self.spec)?;
+        }
         let mut definition = describe::definition(flags, &self.image, &self.spec)?;
         // As in Docker: what it reads ends with the one whom it was made for.
         definition.input_once =

@@ -1,30 +1,25 @@
 //! From flags and the image's configuration to what the container shall be.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use corten_runtime::cdi;
 use corten_runtime::network::{self, PortMapping};
-use corten_runtime::options::{self, DeviceOption, SecurityOption};
+use corten_runtime::options::{self, DeviceOption};
 use corten_runtime::user::{self, User};
-use corten_runtime::{
-    BindMount, Capability, ContainerSpec, HostFiles, Limit, Network, Rlimit, Rootfs, Seccomp,
-    Stdin, UserNamespace, default_capabilities,
-};
+use corten_runtime::{BindMount, ContainerSpec, HostFiles, Network, Rlimit, Rootfs, Stdin};
 use corten_store::{Image, Snapshot, Store};
 
 use crate::cli::{ContainerArgs, NetworkFlag};
 use crate::commands::{Context, flag};
 use crate::error::CliError;
 
+use super::isolation;
 use super::mounts::{Mounts, UsedVolume};
 
 /// Files of users and groups beyond this are not read.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
 /// An environment file or a seccomp profile beyond this is a mistake.
-const FILE_BYTES_MAX: u64 = 4 << 20;
-/// Processes that a container may have when nobody says otherwise: a fork bomb ends here.
-const PIDS_DEFAULT: u64 = 32_768;
+pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Everything of a container but its root file system.
 #[derive(Debug)]
@@ -64,13 +59,16 @@ impl Request {
             Some(NetworkFlag::Default) | None => Network::Default,
         };
         spec.ports = ports(arguments)?;
-        spec.user_namespace = user_namespace(arguments)?;
         spec.rlimits = rlimits(arguments)?;
         if let Some(size) = &arguments.shm_size {
             spec.shm_size_bytes = flag("shm-size", options::parse_bytes(size))?;
         }
-        resources(arguments, &mut spec)?;
-        security(arguments, &mut spec)?;
+        spec.resources = isolation::resources(arguments)?;
+        spec.cgroup_parent.clone_from(&arguments.limits.cgroup_parent);
+        spec.oom_score_adj = arguments.limits.oom_score_adj;
+        let groups = read_accounts(snapshot, "/etc/group")?;
+        isolation::isolate(context, arguments, store, &groups, &mut spec)?;
+        isolation::warn_of_privileges(context, arguments, &spec);
         devices(context, arguments, &mut spec)?;
         spec.host_files = HostFiles::for_container(&spec)?;
         Ok(Self { spec, volumes })
@@ -114,10 +112,12 @@ fn resolve_user(
 ) -> Result<User, CliError> {
     let wanted =
         arguments.user.as_deref().or(image.config.config.user.as_deref()).unwrap_or_default();
-    let read = |path: &str| -> Result<Vec<u8>, CliError> {
-        Ok(snapshot.read_file(path.as_bytes(), ACCOUNTS_BYTES_MAX)?.unwrap_or_default())
-    };
+    let read = |path: &str| read_accounts(snapshot, path);
     Ok(user::resolve(&read("/etc/passwd")?, &read("/etc/group")?, wanted)?)
+}
+
+fn read_accounts(snapshot: &Snapshot, path: &str) -> Result<Vec<u8>, CliError> {
+    Ok(snapshot.read_file(path.as_bytes(), ACCOUNTS_BYTES_MAX)?.unwrap_or_default())
 }
 
 /// The files' variables, then the flags'.
@@ -196,62 +196,8 @@ fn ports(arguments: &ContainerArgs) -> Result<Vec<PortMapping>, CliError> {
     Ok(network::parse_ports(&arguments.publish)?)
 }
 
-fn user_namespace(arguments: &ContainerArgs) -> Result<UserNamespace, CliError> {
-    match arguments.userns.as_str() {
-        "auto" => Ok(UserNamespace::Auto),
-        "host" => Ok(UserNamespace::Host),
-        other => Err(CliError::new(format!("`--userns {other}` is not known"))
-            .hint("write `auto` or `host`".to_owned())),
-    }
-}
-
 fn rlimits(arguments: &ContainerArgs) -> Result<Vec<Rlimit>, CliError> {
     arguments.ulimits.iter().map(|text| flag("ulimit", options::parse_ulimit(text))).collect()
-}
-
-fn resources(arguments: &ContainerArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
-    if let Some(memory) = &arguments.memory {
-        let bytes = flag("memory", options::parse_bytes(memory))?;
-        spec.resources.memory_bytes = Some(Limit::required(bytes));
-    }
-    if let Some(cpus) = &arguments.cpus {
-        let millis = flag("cpus", options::parse_cpus(cpus))?;
-        spec.resources.cpu_millis = Some(Limit::required(millis));
-    }
-    spec.resources.pids = match arguments.pids_limit {
-        None => Some(Limit::preferred(PIDS_DEFAULT)),
-        // Docker's spelling of "no limit".
-        Some(0 | -1) => None,
-        Some(count) => match u64::try_from(count) {
-            Ok(count) => Some(Limit::required(count)),
-            Err(_) => {
-                return Err(CliError::new(format!(
-                    "`--pids-limit {count}` is no number of processes"
-                ))
-                .hint("write a number, or -1 for no limit".to_owned()));
-            }
-        },
-    };
-    Ok(())
-}
-
-fn security(arguments: &ContainerArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
-    let defaults: BTreeSet<Capability> = default_capabilities();
-    spec.capabilities = flag(
-        "cap-add",
-        options::adjust_capabilities(&defaults, &arguments.cap_add, &arguments.cap_drop),
-    )?;
-    for text in &arguments.security_opt {
-        match flag("security-opt", options::parse_security_option(text))? {
-            SecurityOption::NoNewPrivileges(value) => spec.no_new_privileges = value,
-            SecurityOption::SeccompUnconfined => spec.seccomp = Seccomp::Unconfined,
-            SecurityOption::SeccompFile(path) => {
-                let bytes = corten_sys::file::read_limited(&path, FILE_BYTES_MAX)?;
-                spec.seccomp = Seccomp::Profile(String::from_utf8_lossy(&bytes).into_owned());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Nodes by path, and devices by CDI with all that they need.

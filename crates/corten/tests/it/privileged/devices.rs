@@ -107,7 +107,6 @@ fn a_node_is_given_by_its_path() {
     };
     assert_eq!(run("/dev/full:/dev/mine:rwm").success().stdout(), "full\n");
     for (device, reason) in [
-        ("/dev/full:/dev/mine:r", "access that can be enforced"),
         ("/dev/nothing-here", "it is not there"),
         ("/etc/passwd:/dev/mine", "it is no device"),
         ("mine", "CDI device `vendor/class=name`"),

@@ -9,6 +9,7 @@ mod devices;
 mod entitlements;
 mod exec;
 mod interrupted;
+mod isolation;
 mod life;
 mod links;
 mod locks;
