@@ -39,7 +39,7 @@ pub(crate) fn name(
 
 /// Gives layers of a base image that its history does not mention an entry each, at its end: the
 /// entries of later steps belong to later layers.
-pub(crate) fn complete_history(config: &mut ImageConfig, layers: usize) {
+pub fn complete_history(config: &mut ImageConfig, layers: usize) {
     let mentioned = config.history.iter().filter(|entry| !entry.empty_layer).count();
     for _ in mentioned..layers {
         config.history.push(History {

@@ -61,6 +61,7 @@ pub use corten_record as record;
 pub use corten_runtime::Network;
 pub use epoch::settle_epoch;
 pub use error::{BuildError, Diagnosed};
+pub use export::complete_history;
 pub use graph::Graph;
 pub use key::KEY_VERSION;
 pub use options::{
@@ -68,6 +69,7 @@ pub use options::{
     IgnoreText, NamedContext, RunOptions, Secret,
 };
 pub use plan::plan as plan_dockerfile;
+pub use plan::{ChangeError, change_config};
 pub use provenance::{PREDICATE_TYPE as PROVENANCE_TYPE, ProvenanceMode};
 pub use run::{
     Downloads, ExecError, OutOfMemory, RunOutcome, RunStep, RuntimeExecutor, StepLimits, StepMount,

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_oci::digest::ImageId;
+use corten_oci::image::ContainerConfig;
 use corten_sys::file;
 use corten_sys::lock::FileLock;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ use crate::store::{Inner, Store};
 use crate::write::{Durability, read_json};
 
 /// What is written down about a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerRecord {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -52,6 +53,10 @@ pub struct ContainerRecord {
     /// Volumes that were made for it alone.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,
+    /// What an image of it would say about itself: its own image's configuration with what it was asked
+    /// for over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ContainerConfig>,
 }
 
 impl ContainerRecord {
@@ -81,7 +86,7 @@ pub struct ContainerState {
 }
 
 /// A container as it was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     pub record: ContainerRecord,
     pub state: ContainerState,
@@ -573,6 +578,7 @@ mod tests {
             remove_at_end: remove,
             volumes: Vec::new(),
             anonymous_volumes: Vec::new(),
+            config: None,
         }
     }
 

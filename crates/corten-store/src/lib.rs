@@ -72,6 +72,7 @@ mod aux;
 
 mod blobs;
 mod cache_mounts;
+mod changes;
 mod containers;
 mod downloads;
 mod emit;
@@ -103,6 +104,7 @@ mod tests;
 
 pub use blobs::Expect;
 pub use cache_mounts::CacheMounts;
+pub use changes::{Change, ChangeKind};
 pub use containers::{Container, ContainerRecord, ContainerState, HeldFiles, RunningContainer};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;

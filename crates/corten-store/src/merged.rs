@@ -65,6 +65,17 @@ impl Merged {
         Ok(merged)
     }
 
+    /// Puts the changes in a directory of overlayfs over the layers.
+    pub(crate) fn put_over(&mut self, changes: &Path, marks: Marks) -> Result<(), StoreError> {
+        let (index, root) = (self.layers.len(), Root::open(changes)?);
+        for item in walk::list(&root, marks, None)? {
+            self.add(index, item);
+        }
+        self.layers.push((root, marks));
+        self.link();
+        Ok(())
+    }
+
     /// Forgets everything but a directory, what is in it, and the directories above it.
     pub fn keep_below(&mut self, directory: &[u8]) {
         let is_within = |outer: &[u8], path: &[u8]| {

@@ -60,6 +60,7 @@ macro_rules! with_hint {
 with_hint!(
     corten_base::BaseError,
     corten_build::BuildError,
+    corten_build::ChangeError,
     corten_build::output::OutputError,
     corten_build::recording::LockError,
     corten_build::ssh::SshError,

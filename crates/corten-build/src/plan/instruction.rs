@@ -275,7 +275,7 @@ fn command_args(planned: &Planned, command: &CommandLine) -> Vec<String> {
     }
 }
 
-fn is_signal(text: &str) -> bool {
+pub(super) fn is_signal(text: &str) -> bool {
     // Docker takes every number but zero here, and what it means is seen when it is sent.
     if let Ok(number) = text.parse::<i64>() {
         return number != 0;

@@ -3,6 +3,7 @@
 //! Only what the target needs is planned. Base images are asked for as they are met; everything
 //! else is decided from the text.
 
+mod changes;
 mod copy;
 pub(crate) mod epoch;
 mod instruction;
@@ -30,6 +31,8 @@ use crate::graph::{Graph, GraphTarget, Place, Stage, StageId};
 use crate::options::{BuildOptions, NamedContext};
 use crate::traits::Bases;
 use scope::Variables;
+
+pub use changes::{ChangeError, change_config};
 
 /// Plans a build. Without `bases` the plan is only fit to be shown: variables that images set are
 /// not known then.

@@ -67,6 +67,29 @@ pub struct PackedLayer {
     pub size: u64,
 }
 
+/// Unpacks a tar that nobody has described, compressed or not, and protects the layer for the life of this
+/// handle. `size` is that of the stream, if it is known, and limits how much can come out of it.
+pub fn import_layer(
+    store: &Store,
+    stream: &mut dyn Read,
+    size: Option<u64>,
+) -> Result<Layer, StoreError> {
+    let limit_bytes = size.map_or(limits::LAYER_BYTES_MAX, expanded_max);
+    let plain = decompress(stream).map_err(StoreError::Source)?;
+    let mut limited = Limited::new(plain, limit_bytes);
+    let imported = store.import_layer(&mut limited, None);
+    if limited.exceeded {
+        return Err(StoreError::TooLarge { limit_bytes });
+    }
+    imported
+}
+
+/// How much a stream of a size may become.
+fn expanded_max(size: u64) -> u64 {
+    size.saturating_mul(limits::EXPANSION_RATIO_MAX)
+        .clamp(EXPANSION_FLOOR_BYTES, limits::LAYER_BYTES_MAX)
+}
+
 /// Unpacks a layer that came from anywhere, unless the store has it already, and protects it for the
 /// life of this handle. It does not appear unless both digests are right.
 pub fn read_layer(
@@ -77,10 +100,7 @@ pub fn read_layer(
     if let Some(layer) = store.layer_pinned(&expect.diff_id)? {
         return Ok(layer);
     }
-    let limit_bytes = expect
-        .size
-        .saturating_mul(limits::EXPANSION_RATIO_MAX)
-        .clamp(EXPANSION_FLOOR_BYTES, limits::LAYER_BYTES_MAX);
+    let limit_bytes = expanded_max(expect.size);
     let mut stored = HashingReader::new(stream);
     let layer = {
         let plain = decompress(&mut stored).map_err(StoreError::Source)?;

@@ -13,7 +13,7 @@ mod save;
 
 pub use bundle::{Bundle, BundleImage, BundleIndex, Compression, Form, Prepared, prepare};
 pub use files::decompress;
-pub use layer::{PackedLayer, read_layer, write_layer};
+pub use layer::{PackedLayer, import_layer, read_layer, write_layer};
 pub use load::{LoadOptions, Loaded, load, load_directory, load_one};
 pub use save::{Named, save_docker, save_oci};
 

@@ -18,7 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use build::{
     BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, SharedArgs, StepArgs,
 };
-pub(crate) use files::CpArgs;
+pub(crate) use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, ImportArgs};
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -123,6 +123,14 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Copy files between a container and the host
     Cp(CpArgs),
+    /// Show which files a container has added, changed or deleted
+    Diff(DiffArgs),
+    /// Make an image of a container's files
+    Commit(CommitArgs),
+    /// Write a container's files to a tar
+    Export(ExportArgs),
+    /// Make an image of a tar
+    Import(ImportArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// List containers

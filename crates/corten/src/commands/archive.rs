@@ -66,15 +66,15 @@ fn named(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Named
 }
 
 /// A file that keeps its name only when it is complete.
-struct Partial {
-    file: std::fs::File,
+pub(super) struct Partial {
+    pub(super) file: std::fs::File,
     temporary: PathBuf,
     path: PathBuf,
     kept: bool,
 }
 
 impl Partial {
-    fn create(path: &Path) -> Result<Self, CliError> {
+    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".partial-{}", std::process::id()));
         let temporary = path.with_file_name(name);
@@ -85,7 +85,7 @@ impl Partial {
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 
-    fn keep(mut self) -> Result<(), CliError> {
+    pub(super) fn keep(mut self) -> Result<(), CliError> {
         corten_sys::file::sync(&self.file, &self.path)?;
         corten_sys::file::rename(&self.temporary, &self.path)?;
         self.kept = true;

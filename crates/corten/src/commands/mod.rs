@@ -11,6 +11,7 @@ mod container_files;
 mod cp;
 mod emulation;
 mod exec;
+mod files;
 mod history;
 mod images;
 mod inspect;
@@ -180,6 +181,10 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),
         Command::Cp(arguments) => cp::cp(context, &arguments),
+        Command::Diff(arguments) => files::diff(context, &arguments),
+        Command::Commit(arguments) => files::commit(context, &arguments),
+        Command::Export(arguments) => files::export(context, &arguments),
+        Command::Import(arguments) => files::import(context, &arguments),
         Command::Rename(arguments) => life::rename(context, &arguments),
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),

@@ -1,6 +1,7 @@
 //! Small pieces of `corten run`: the record, the root file system, and a word about root.
 
 use corten_monitor::{Definition, Health, ParseRestartError, Restart};
+use corten_oci::image::ContainerConfig;
 use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
 use corten_runtime::{ContainerSpec, Rootfs, UserNamespace};
 use corten_store::{ContainerRecord, Image, RunningContainer, Store};
@@ -42,7 +43,42 @@ pub(super) fn record(
         remove_at_end: arguments.rm,
         volumes: Vec::new(),
         anonymous_volumes: Vec::new(),
+        config: Some(config(arguments, image, spec)),
     }
+}
+
+/// What an image of the container says about itself: the image's words, and those of the flags over them.
+fn config(arguments: &ContainerArgs, image: &Image, spec: &ContainerSpec) -> ContainerConfig {
+    let mut config = image.config.config.clone();
+    let is_given = |name: &str| {
+        let named = |variable: &String| variable.split('=').next() == Some(name);
+        image.config.config.env.iter().any(named) || arguments.env.iter().any(named)
+    };
+    // What every container gets is none of the image's business.
+    let ours = |variable: &&String| {
+        let name = variable.split('=').next().unwrap_or_default();
+        !["HOME", "TERM"].contains(&name) || is_given(name)
+    };
+    config.env = spec.env.iter().filter(ours).cloned().collect();
+    if let Some(entrypoint) = &arguments.entrypoint {
+        let words: Vec<String> =
+            Some(entrypoint.clone()).filter(|word| !word.is_empty()).into_iter().collect();
+        config.entrypoint = Some(words).filter(|words| !words.is_empty());
+        config.cmd = None;
+    }
+    if !arguments.command.is_empty() {
+        config.cmd = Some(arguments.command.clone());
+    }
+    if arguments.user.is_some() {
+        config.user.clone_from(&arguments.user);
+    }
+    if arguments.workdir.is_some() {
+        config.working_dir = Some(spec.cwd.to_string_lossy().into_owned());
+    }
+    if arguments.stop_signal.is_some() {
+        config.stop_signal.clone_from(&arguments.stop_signal);
+    }
+    config
 }
 
 /// How the container is run whenever it is started again.

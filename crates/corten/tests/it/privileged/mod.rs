@@ -8,6 +8,7 @@ mod cp;
 mod devices;
 mod entitlements;
 mod exec;
+mod files;
 mod interrupted;
 mod isolation;
 mod life;
