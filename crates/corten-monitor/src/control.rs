@@ -8,11 +8,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use corten_runtime::Usage;
 use corten_sys::error::IoError;
 use corten_sys::{file, socket};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Attachment;
+use crate::definition::Definition;
 use crate::error::MonitorError;
 
 /// The socket in a container's directory.
@@ -40,6 +42,16 @@ pub(crate) enum Request {
     /// Shows what the container writes, and lets it read. The reply says that a socket may be sent (see
     /// [`crate::attach`]).
     Attach { input: bool },
+    /// Stops every process where it is.
+    Pause,
+    /// Lets them go on.
+    Unpause,
+    /// Which processes there are, in the numbers of the host.
+    Processes,
+    /// What they use of the machine.
+    Usage,
+    /// From now on the container is run like this.
+    Update { definition: Box<Definition> },
 }
 
 /// A further program in a container.
@@ -74,6 +86,13 @@ pub(crate) struct Reply {
     /// The container's first process, and whether others may share its memory.
     #[serde(default)]
     pub process: Option<(u32, bool)>,
+    #[serde(default)]
+    pub processes: Vec<u32>,
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// What is weaker than was asked for.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Reply {
@@ -118,6 +137,40 @@ impl Control {
     /// Sends a signal to the container's first process.
     pub fn signal(self, signal: i32) -> Result<(), MonitorError> {
         self.ask(&Request::Signal { signal }).map(drop)
+    }
+
+    /// Stops every process of the container where it is.
+    pub fn pause(self) -> Result<(), MonitorError> {
+        self.answer(&Request::Pause).map(drop)
+    }
+
+    /// Lets a container that was paused go on.
+    pub fn unpause(self) -> Result<(), MonitorError> {
+        self.answer(&Request::Unpause).map(drop)
+    }
+
+    /// Finds the container's processes, in the numbers of the host, the first one first.
+    pub fn processes(self) -> Result<Vec<u32>, MonitorError> {
+        Ok(self.answer(&Request::Processes)?.processes)
+    }
+
+    /// Says what the container uses of the machine.
+    pub fn usage(self) -> Result<Usage, MonitorError> {
+        self.answer(&Request::Usage)?.usage.ok_or_else(gone)
+    }
+
+    /// Changes how the container is run, its limits at once. Returns what is weaker than was asked for.
+    pub fn update(self, definition: Definition) -> Result<Vec<String>, MonitorError> {
+        let definition = Box::new(definition);
+        Ok(self.answer(&Request::Update { definition })?.warnings)
+    }
+
+    /// A reply that must come.
+    fn answer(self, request: &Request) -> Result<Reply, MonitorError> {
+        let mut stream = self.stream;
+        let line = line(request).map_err(MonitorError::Encode)?;
+        stream.write_all(&line).map_err(MonitorError::Control)?;
+        answered(&stream)
     }
 
     /// Ends the container and waits for that; `None` takes what the container was made with.
@@ -192,7 +245,9 @@ impl Control {
             other => other.map_err(MonitorError::Control)?,
         };
         match reply {
-            Some(Reply { error: Some(error), .. }) => Err(MonitorError::Refused(error)),
+            Some(Reply { error: Some(message), hint, .. }) => {
+                Err(MonitorError::Refused { message, hint })
+            }
             reply => Ok(reply),
         }
     }
@@ -230,7 +285,7 @@ fn answered(stream: &UnixStream) -> Result<Reply, MonitorError> {
         Reply { error: Some(message), hint, code: Some(code), .. } => {
             Err(MonitorError::NotStarted { message, hint, code })
         }
-        Reply { error: Some(error), .. } => Err(MonitorError::Refused(error)),
+        Reply { error: Some(message), hint, .. } => Err(MonitorError::Refused { message, hint }),
         reply => Ok(reply),
     }
 }

@@ -38,8 +38,8 @@ pub enum MonitorError {
     #[error(transparent)]
     Settle(#[from] SettleError),
     /// The monitor could not do what it was asked for.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused { message: String, hint: Option<String> },
 }
 
 impl MonitorError {
@@ -48,7 +48,7 @@ impl MonitorError {
         match self {
             Self::Version { .. } => Some("use that version for it, or remove it".to_owned()),
             Self::Store(error) => error.hint(),
-            Self::NotStarted { hint, .. } => hint.clone(),
+            Self::NotStarted { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
             Self::PeerIsGone { id } => {
                 let id = short(id);
                 Some(format!("start it in the background first: `corten start {id}`"))
@@ -95,6 +95,11 @@ impl Failed {
 
     pub(crate) fn of(error: impl std::error::Error) -> Self {
         Self { message: chain(&error), hint: None, code: NOT_STARTED }
+    }
+
+    /// Something that cannot be done just now.
+    pub(crate) fn refused(message: &str) -> Self {
+        Self { message: message.to_owned(), hint: None, code: NOT_STARTED }
     }
 
     pub(crate) fn of_run(error: &RunError) -> Self {

@@ -32,6 +32,13 @@ pub(crate) fn answer(stream: &UnixStream, shared: &Shared, request: &Execute) {
             return control::send(stream, &Reply::error(error.to_string())).unwrap_or_default();
         }
     };
+    if shared.is_paused() {
+        let reply = Reply {
+            hint: Some("`corten unpause` lets it go on".to_owned()),
+            ..Reply::error("the container is paused")
+        };
+        return control::send(stream, &reply).unwrap_or_default();
+    }
     if control::send(stream, &Reply::default()).is_err() {
         return;
     }

@@ -42,7 +42,8 @@ impl Foreground {
         let listener = control::listen(&folder)?;
         listener.set_nonblocking(true).map_err(MonitorError::Start)?;
         let keeps_log = !container.record().remove_at_end;
-        Ok(Self { shared: Arc::new(Shared::new(definition)), listener, folder, keeps_log })
+        let shared = Arc::new(Shared::new(definition, folder.clone()));
+        Ok(Self { shared, listener, folder, keeps_log })
     }
 
     /// Runs the container to its end, and passes signals on to it if that is wanted. The error of the log is that of a part that could not be kept.

@@ -195,6 +195,9 @@ fn watch_program(
         if !shared.rest(program, Duration::from_millis(pause)) {
             return Ok(());
         }
+        if shared.is_paused() {
+            continue;
+        }
         let check = check(shared, health);
         if shared.rest(program, Duration::ZERO) {
             report.note(check, !is_early(), health.retries);

@@ -10,6 +10,7 @@
 //! containers/<id>/log/log.json      what it wrote, in Docker's json-file format; log.json.1 is older
 //! containers/<id>/control.sock      listens while the monitor lives
 //! containers/<id>/health.json       a HealthReport, where the container is checked
+//! containers/<id>/paused            is there while a container that runs is paused
 //! ```
 //!
 //! Invariants:
@@ -29,6 +30,7 @@ mod foreground;
 mod health;
 pub mod log;
 mod monitor;
+mod pause;
 mod peers;
 mod restart;
 mod serve;
@@ -41,6 +43,7 @@ pub use error::MonitorError;
 pub use foreground::Foreground;
 pub use health::{Check, Health, HealthReport, HealthStatus};
 pub use monitor::main;
+pub use pause::is_paused;
 pub use peers::{Peers, find_peers};
 pub use restart::{ParseRestartError, Restart};
 pub use shared::Planned;

@@ -76,7 +76,7 @@ fn watch(
     let definition = Definition::decode(&container.definition()?)?;
     let listener = control::listen(&container.folder())?;
     let health = definition.health.clone();
-    let shared = Arc::new(Shared::new(definition));
+    let shared = Arc::new(Shared::new(definition, container.folder()));
     if let Some(client) = client {
         shared.attach(client).map_err(MonitorError::Start)?;
     }

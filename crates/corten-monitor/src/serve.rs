@@ -5,12 +5,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_runtime::SharedMemory;
+use corten_runtime::{Live, Notice, SharedMemory};
+use corten_sys::error::IoError;
 use corten_sys::socket;
 
 use crate::attach::Client;
 use crate::control::{self, HANDED_OVER, Reply, Request};
-use crate::error::MonitorError;
+use crate::error::{Failed, MonitorError};
 use crate::execute;
 use crate::shared::{NOTHING_RUNS, Shared, spawn};
 
@@ -89,6 +90,21 @@ fn answer(stream: &UnixStream, shared: &Shared) {
             let stopped = shared.stop(signal, Duration::from_secs(seconds.into()));
             stopped.map(|()| Reply::default())
         }
+        Request::Pause => Ok(set_paused(shared, true)),
+        Request::Unpause => Ok(set_paused(shared, false)),
+        Request::Processes => {
+            look(shared, |live| Ok(Reply { processes: live.processes()?, ..Reply::default() }))
+        }
+        Request::Usage => {
+            look(shared, |live| Ok(Reply { usage: Some(live.usage()?), ..Reply::default() }))
+        }
+        Request::Update { definition } => Ok(match shared.update(*definition) {
+            Ok(notices) => Reply {
+                warnings: notices.iter().map(Notice::to_string).collect(),
+                ..Reply::default()
+            },
+            Err(failed) => refused(failed),
+        }),
         Request::Wait => Ok(Reply { ended: shared.wait(), ..Reply::default() }),
     };
     let reply = done.unwrap_or_else(|error| Reply::error(error.to_string()));
@@ -110,4 +126,26 @@ fn attach(stream: &UnixStream, shared: &Shared, input: bool) {
         // Without a descriptor to spare, the client hears what the container writes all the same.
         shared.attach(Client::new(socket, input)).unwrap_or_default();
     }
+}
+
+fn refused(Failed { message, hint, .. }: Failed) -> Reply {
+    Reply { hint, ..Reply::error(message) }
+}
+
+fn set_paused(shared: &Shared, is_paused: bool) -> Reply {
+    match (shared.set_paused(is_paused), is_paused) {
+        (Ok(true), _) => Reply::default(),
+        (Ok(false), true) => Reply::error("the container is paused already"),
+        (Ok(false), false) => Reply::error("the container is not paused"),
+        (Err(failed), _) => refused(failed),
+    }
+}
+
+/// Looks at what runs.
+fn look(
+    shared: &Shared,
+    look: impl FnOnce(&Live<'_>) -> Result<Reply, IoError>,
+) -> std::io::Result<Reply> {
+    let Some(target) = shared.running()? else { return Ok(Reply::error(NOTHING_RUNS)) };
+    look(&Live::new(&target.planned.plan, target.pid)).map_err(std::io::Error::other)
 }

@@ -1,17 +1,20 @@
 //! What the threads of a monitor know together.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use corten_diag::Stream;
-use corten_runtime::{ContainerSpec, HostFacts, Plan, Running};
+use corten_runtime::{ContainerSpec, HostFacts, Live, LiveError, Notice, Plan, Running};
 use corten_sys::process::PidFd;
 
 use crate::attach::{Client, Clients, Ending};
 use crate::control::Ended;
 use crate::definition::Definition;
+use crate::error::Failed;
+use crate::pause;
 use crate::peers::Peers;
 
 /// Stacks of threads: the functions need little, and there may be many monitors.
@@ -33,10 +36,14 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     clients: Clients,
+    /// The container's directory.
+    folder: PathBuf,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The program and all others of the container wait.
+    is_paused: bool,
     /// The program that runs now.
     running: Option<Running>,
     /// How often a program has begun.
@@ -74,12 +81,13 @@ pub struct Planned {
 }
 
 impl Shared {
-    pub(crate) fn new(definition: Definition) -> Self {
+    pub(crate) fn new(definition: Definition, folder: PathBuf) -> Self {
         Self {
             definition: Mutex::new(Arc::new(definition)),
             state: Mutex::default(),
             changed: Condvar::new(),
             clients: Clients::default(),
+            folder,
         }
     }
 
@@ -159,6 +167,8 @@ impl Shared {
 
     /// The program has begun; if the container was stopped meanwhile, it ends at once.
     pub(crate) fn began(&self, running: Running) -> std::io::Result<()> {
+        // One whose monitor was killed while it was paused has the mark still.
+        pause::unmark(&self.folder);
         let mut state = self.lock();
         if state.is_stopped {
             running.process.kill()?;
@@ -175,7 +185,9 @@ impl Shared {
             state.running = None;
             state.ends += 1;
             state.last = Some(ended);
+            state.is_paused = false;
         });
+        pause::unmark(&self.folder);
     }
 
     /// Waits for a program that begins after so many others, and returns how many there are with it.
@@ -222,6 +234,8 @@ impl Shared {
         let ends = state.ends;
         let Some(running) = &state.running else { return Ok(()) };
         send(running, signal)?;
+        // As in Docker, one that is paused hears it and has its time.
+        self.thaw(&mut state)?;
         let waited = self.changed.wait_timeout_while(state, timeout, |state| state.ends == ends);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = state.running.as_ref().filter(|_| state.ends == ends) {
@@ -239,12 +253,67 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).last
     }
 
+    /// Stops every process of the container where it is, or lets them go on; false if that is so already.
+    pub(crate) fn set_paused(&self, is_paused: bool) -> Result<bool, Failed> {
+        let mut state = self.lock();
+        let (Some(running), Some(planned)) = (&state.running, &state.planned) else {
+            return Err(Failed::refused(NOTHING_RUNS));
+        };
+        if state.is_paused == is_paused {
+            return Ok(false);
+        }
+        let failed = |error: LiveError| Failed { hint: error.hint(), ..Failed::of(error) };
+        if is_paused {
+            let live = Live::new(&planned.plan, running.pid);
+            live.freeze(&planned.facts.cgroups).map_err(failed)?;
+            state.is_paused = true;
+            pause::mark(&self.folder).map_err(Failed::of)?;
+        } else {
+            self.thaw(&mut state).map_err(Failed::of)?;
+        }
+        Ok(true)
+    }
+
+    /// Lets a paused container go on.
+    fn thaw(&self, state: &mut State) -> std::io::Result<()> {
+        if let (true, Some(running), Some(planned)) =
+            (state.is_paused, &state.running, &state.planned)
+        {
+            let live = Live::new(&planned.plan, running.pid);
+            live.thaw(&planned.facts.cgroups).map_err(std::io::Error::other)?;
+            state.is_paused = false;
+            pause::unmark(&self.folder);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().is_paused
+    }
+
+    /// From now on the container is run like this; its limits are changed at once.
+    pub(crate) fn update(&self, definition: Definition) -> Result<Vec<Notice>, Failed> {
+        let target = self.running().map_err(Failed::of)?;
+        let mut notices = Vec::new();
+        if let Some(Target { pid, planned, .. }) = target {
+            let live = Live::new(&planned.plan, pid);
+            let changed = live.limit(&definition.spec, &planned.facts);
+            notices =
+                changed.map_err(|error| Failed { hint: error.hint(), ..Failed::of(error) })?;
+        }
+        *self.definition.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(definition);
+        Ok(notices)
+    }
+
     /// Sends a signal to the program; false if none runs.
     pub(crate) fn signal(&self, signal: i32) -> std::io::Result<bool> {
-        match &self.lock().running {
-            Some(running) => send(running, signal).map(|()| true),
-            None => Ok(false),
+        let mut state = self.lock();
+        let Some(running) = &state.running else { return Ok(false) };
+        send(running, signal)?;
+        if signal == self.definition().stop_signal {
+            self.thaw(&mut state)?;
         }
+        Ok(true)
     }
 }
 

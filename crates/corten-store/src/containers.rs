@@ -233,6 +233,26 @@ impl Store {
         })
     }
 
+    /// Replaces how a container is run. Whoever changes it reads it within the same call, so that nothing
+    /// comes between.
+    pub fn change_definition<E: From<StoreError>>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        let lock = self.run(|inner| {
+            inner.check_writable()?;
+            lock_records(inner)
+        })?;
+        let definition = change(&self.container_definition(id)?)?;
+        self.run(|inner| {
+            let path = folder(inner, id)?.join(DEFINITION);
+            inner.put_record(&path, &definition, Durability::Durable)
+        })?;
+        drop(lock);
+        Ok(())
+    }
+
     /// Finds all containers, in the order of their ids.
     pub fn containers(&self) -> Result<Vec<Container>, StoreError> {
         self.run(containers)

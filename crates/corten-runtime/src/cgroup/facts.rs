@@ -12,8 +12,8 @@ use serde::Serialize;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// `CGROUP2_SUPER_MAGIC`.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
-/// The controllers that a container's limits need.
-const CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuset", "pids", "devices", "blkio"];
+/// The controllers that a container's limits need, and the one that pauses it.
+const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuset", "pids", "devices", "blkio", "freezer"];
 /// The file has a line for each of at most some 14 hierarchies.
 const MEMBERSHIP_BYTES_MAX: u64 = 64 * 1024;
 

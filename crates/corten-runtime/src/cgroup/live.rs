@@ -18,6 +18,8 @@ const FOLDER: &str = "corten";
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// So many groups of the dead are removed at each start; the next start goes on.
 const STALE_REMOVED: usize = 64;
+/// Where the freezer of cgroup v1 is.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
 /// A concurrent `corten` may remove an empty group just before it is used.
 const ATTEMPTS: usize = 3;
 /// A second: killed processes are gone in a few rounds, unless the kernel waits for a device.
@@ -31,10 +33,10 @@ pub(crate) struct Groups {
     v2: bool,
 }
 
-#[derive(Debug)]
-struct Group {
-    plan: GroupPlan,
-    directory: PathBuf,
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    pub plan: GroupPlan,
+    pub directory: PathBuf,
 }
 
 /// What a memory group tells after its processes ended.
@@ -70,6 +72,31 @@ impl Groups {
         let group =
             |group: &GroupPlan| Group { plan: group.clone(), directory: directory(group, id) };
         Self { groups: plan.groups.iter().map(group).collect(), v2: plan.v2 }
+    }
+
+    /// Adds the groups that were made for the container while it ran.
+    pub(crate) fn add_later(&mut self, id: &str) {
+        self.groups.extend(super::later::made_later(id));
+    }
+
+    pub(crate) fn is_v2(&self) -> bool {
+        self.v2
+    }
+
+    /// Reads a file of the group with a controller; any group has those of no controller in version 2.
+    pub(crate) fn read(&self, controller: &str, name: &str) -> Option<String> {
+        let has = |group: &&Group| group.plan.controllers.iter().any(|known| known == controller);
+        let any = controller.is_empty() || self.v2;
+        let group = self.groups.iter().find(has).or(self.groups.first().filter(|_| any))?;
+        read(&group.directory, name)
+    }
+
+    /// Returns the processes in the groups; `None` without a group.
+    pub(crate) fn processes(&self) -> Option<Vec<u32>> {
+        let text = read(&self.groups.first()?.directory, "cgroup.procs")?;
+        let mut found: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        found.dedup();
+        (!found.is_empty()).then_some(found)
     }
 
     /// Opens the directory that a process can be started in; cgroup v2 only.
@@ -161,11 +188,11 @@ fn end(directory: &Path, pid: u32) -> Result<(), IoError> {
 }
 
 /// Where the group of a container is whose processes this process starts.
-fn directory(group: &GroupPlan, id: &str) -> PathBuf {
+pub(super) fn directory(group: &GroupPlan, id: &str) -> PathBuf {
     group.parent.join(FOLDER).join(format!("{id}.{}", std::process::id()))
 }
 
-fn make(group: &Group, v2: bool) -> Result<(), IoError> {
+pub(super) fn make(group: &Group, v2: bool) -> Result<(), IoError> {
     let folder = group.plan.parent.join(FOLDER);
     // A parent that somebody named need not be there.
     let mut directories: Vec<&Path> =
@@ -238,7 +265,13 @@ fn pass_on(directory: &Path, controllers: &[String]) -> Result<(), IoError> {
 fn remove_stale(folder: &Path) {
     let Ok(names) = file::list_dir(folder) else { return };
     for name in names.iter().filter(|name| maker_is_gone(name)).take(STALE_REMOVED) {
-        drop(file::remove_dir(&folder.join(name)));
+        let directory = folder.join(name);
+        let frozen = directory.join("freezer.state");
+        // In a frozen group of version 1 even those that were killed are still there.
+        if folder.starts_with(FREEZER) && write(&frozen, "THAWED").is_err() {
+            continue;
+        }
+        drop(file::remove_dir(&directory));
     }
 }
 
@@ -258,14 +291,14 @@ fn absent_is_fine(result: Result<(), IoError>) -> Result<(), IoError> {
 }
 
 /// Writes a file of the kernel's, in one call, which it takes or refuses as a whole.
-fn write(path: &Path, value: &str) -> Result<(), IoError> {
+pub(super) fn write(path: &Path, value: &str) -> Result<(), IoError> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?;
     rustix::io::write(&fd, value.as_bytes()).map_err(at("write", path))?;
     Ok(())
 }
 
-fn read(directory: &Path, name: &str) -> Option<String> {
+pub(super) fn read(directory: &Path, name: &str) -> Option<String> {
     let bytes = file::read_limited(&directory.join(name), FILE_BYTES_MAX).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -7,15 +7,17 @@
 //! ```
 //!
 //! `pid` is the `corten` that made the group: a group whose maker is gone is removed by the next
-//! one. Without a limit there is no group.
+//! one. Without a limit there is no group, until a container is frozen or gets one.
 
 mod devices;
 mod facts;
+mod later;
 mod limits;
 mod live;
 mod plan;
 
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use facts::{CgroupFacts, V1Controller};
+pub(crate) use later::{forget, freeze, limit, thaw};
 pub(crate) use live::{Groups, MemoryReport};
 pub(crate) use plan::{CgroupPlan, plan};

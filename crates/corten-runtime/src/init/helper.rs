@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corten_sys::error::IoError;
 use corten_sys::process::{self, CloneOptions, Cloned, PidFd};
@@ -105,7 +106,7 @@ pub(super) fn main() -> io::Result<()> {
     }
     reported(prepared, &control)?;
     drop((ours, control));
-    guard(&child, caller_alive.as_fd(), &null)
+    guard(pid, &child, caller_alive.as_fd(), &null)
 }
 
 /// Joins the namespaces of a container that runs; children are in its process namespace from now on.
@@ -281,7 +282,7 @@ fn raise(pid: Option<u32>, limit: RaisedLimit) -> Result<(), Failure> {
 ///
 /// The container's process asks for a signal when the caller dies, but a program can take that
 /// back; nothing inside can reach this process.
-fn guard(child: &PidFd, caller_alive: BorrowedFd<'_>, null: &OwnedFd) -> io::Result<()> {
+fn guard(pid: u32, child: &PidFd, caller_alive: BorrowedFd<'_>, null: &OwnedFd) -> io::Result<()> {
     // Whoever reads what the container writes must see the end when the container ends.
     rustix::stdio::dup2_stdin(null)?;
     rustix::stdio::dup2_stdout(null)?;
@@ -292,5 +293,28 @@ fn guard(child: &PidFd, caller_alive: BorrowedFd<'_>, null: &OwnedFd) -> io::Res
             break;
         }
     }
-    child.kill()
+    child.kill()?;
+    if !child.wait_end(Some(THAW_AFTER))? {
+        thaw(pid);
+    }
+    Ok(())
+}
+
+/// One that has been killed and is still there after this may be frozen.
+const THAW_AFTER: Duration = Duration::from_millis(100);
+
+/// Where the freezer of cgroup v1 is.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+
+/// Thaws a container whose caller has died while it was paused: in a freezer of cgroup v1 even a killed
+/// process waits. What cannot be thawed here is by the next start.
+fn thaw(pid: u32) {
+    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let Ok(text) = file::read_limited(&path, PLAN_BYTES_MAX) else { return };
+    let text = String::from_utf8_lossy(&text);
+    let group = text.lines().find_map(|line| line.split_once(":freezer:")).map(|(_, group)| group);
+    if let Some(group) = group.filter(|group| group.contains("/corten/")) {
+        let path = Path::new(FREEZER).join(group.trim_start_matches('/')).join("freezer.state");
+        drop(write(&path, "THAWED"));
+    }
 }

@@ -168,12 +168,14 @@ pub fn run(plan: &Plan, mut io: Io<'_>) -> Result<Outcome, RunError> {
 }
 
 fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
-    let groups = Groups::create(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
+    let mut groups = Groups::create(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
     let mut notices = Vec::new();
     let ended = launch::launch(plan, &groups, None, io)
         .and_then(|launched| session::Session::new(plan, io, &groups, launched).run(&mut notices));
+    groups.add_later(&plan.id);
     // Read before the group is gone, kept even if the container could not be waited for.
     let memory = groups.memory();
+    crate::cgroup::forget(&plan.id);
     for error in groups.remove() {
         notices.push(Notice::Cleanup { text: error.to_string() });
     }
@@ -184,7 +186,8 @@ fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
 /// Runs a further program in a container that this process runs, to its end. The plan comes from
 /// [`crate::plan_another`].
 pub fn run_another(plan: &Plan, container: &PidFd, mut io: Io<'_>) -> Result<Outcome, RunError> {
-    let groups = Groups::existing(&plan.cgroup, &plan.id);
+    let mut groups = Groups::existing(&plan.cgroup, &plan.id);
+    groups.add_later(&plan.id);
     let mut notices = Vec::new();
     let launched = launch::launch(plan, &groups, Some(container), &mut io)?;
     let ended = session::Session::new(plan, &mut io, &groups, launched).run(&mut notices)?;

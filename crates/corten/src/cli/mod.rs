@@ -25,7 +25,8 @@ pub(crate) use images::{
 pub(crate) use isolation::{IsolationArgs, LimitArgs};
 pub(crate) use run::{
     AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs,
-    NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StopArgs,
+    NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs,
+    TopArgs, UpdateArgs,
 };
 pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
 pub(crate) use volume::{
@@ -115,6 +116,16 @@ pub(crate) enum Command {
     Restart(StopArgs),
     /// Send a signal to running containers
     Kill(KillArgs),
+    /// Stop every process of running containers where it is
+    Pause(ContainersArgs),
+    /// Let containers that are paused go on
+    Unpause(ContainersArgs),
+    /// Show the processes of a running container
+    Top(TopArgs),
+    /// Show what running containers use of the machine
+    Stats(StatsArgs),
+    /// Change the limits and the restart policy of containers, also while they run
+    Update(UpdateArgs),
     /// Wait until containers end, and print their exit codes
     Wait(ContainersArgs),
     /// Run a further command in a running container

@@ -272,6 +272,81 @@ pub(crate) struct StopArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Which columns, as `ps` takes them: `-o pid,rss,args`, `aux` or `-ef`
+    #[arg(value_name = "PS-OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Names or IDs; without any, all that run
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+    /// Those that do not run, too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show it once, and end
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Show whole IDs
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `json`, `table TEMPLATE` or a Go template such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Print JSON, once
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+    /// Memory limit, such as 512m or 2g
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Memory and swap together, or -1 for any swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Memory that it keeps when the machine is short of it
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<String>,
+    /// CPU limit, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Weight against other containers; 1024 is normal
+    #[arg(short, long, value_name = "NUMBER")]
+    pub cpu_shares: Option<u64>,
+    /// CPU time in each period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus")]
+    pub cpu_quota: Option<u64>,
+    /// Length of such a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus")]
+    pub cpu_period: Option<u64>,
+    /// CPUs to run on, such as 0-3,6
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use, such as 0-1
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Disk weight, 10 to 1000
+    #[arg(long, value_name = "NUMBER")]
+    pub blkio_weight: Option<u64>,
+    /// Limit of processes and threads, or -1 for none
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct KillArgs {
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required = true)]

@@ -11,6 +11,7 @@ use corten_store::{Container, RunningContainer, Store};
 use super::Context;
 use super::exec::not_running;
 use super::life::{existing, reach, start_with};
+use super::ps::is_paused;
 use super::run::{code_of, not_started, tell_memory};
 use crate::cli::{AttachArgs, AttachedArgs, StartArgs};
 use crate::error::CliError;
@@ -49,6 +50,10 @@ fn attach_to(
 ) -> Result<ExitCode, CliError> {
     let name = &container.record.name;
     let control = reach(store, container)?.ok_or_else(|| not_running(name))?;
+    if is_paused(store, container)? {
+        return Err(CliError::new(format!("container `{name}` is paused"))
+            .hint(format!("`corten unpause {name}` lets it go on")));
+    }
     let attachment = control.attach(options.input)?;
     attend(context, store, container, attachment, options)
 }

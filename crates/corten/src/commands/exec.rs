@@ -51,7 +51,7 @@ fn execute(context: &Context, arguments: &ExecArgs) -> Result<ExitCode, CliError
 
 pub(super) fn not_running(name: &str) -> CliError {
     CliError::new(format!("container `{name}` is not running"))
-        .hint(format!("`corten start {name}` starts it"))
+        .hint(format!("`corten start {name}` starts it, `corten ps` lists those that run"))
 }
 
 fn in_background(control: Control, request: &Execute) -> Result<(), CliError> {

@@ -100,7 +100,9 @@ fn describe_image(
 
 fn describe_container(store: &Store, container: &Container) -> Result<Value, CliError> {
     let health = super::ps::health(store, container)?;
+    let is_paused = super::ps::is_paused(store, container)?;
     let (record, state) = (&container.record, &container.state);
+    let status = if is_paused { "paused" } else { super::ps::state(container, 0).0 };
     let time = |time: Option<i64>| time.map(corten_oci::time::rfc3339);
     Ok(json!({
         "Id": record.id,
@@ -110,8 +112,9 @@ fn describe_container(store: &Store, container: &Container) -> Result<Value, Cli
         "ImageName": record.image_name,
         "Args": record.command,
         "State": {
-            "Status": super::ps::state(container, 0).0,
+            "Status": status,
             "Running": container.running,
+            "Paused": is_paused,
             "Pid": state.pid,
             "ExitCode": state.exit_code,
             "OOMKilled": state.oom_killed,

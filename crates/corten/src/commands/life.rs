@@ -8,6 +8,7 @@ use corten_runtime::options::parse_signal;
 use corten_store::{Container, RunningContainer, Store};
 use corten_sys::clock::{Clock as _, SystemClock};
 
+use super::exec::not_running;
 use super::ps::find_container;
 use super::{Context, flag};
 use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StartArgs, StopArgs};
@@ -131,14 +132,38 @@ pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, 
     let signal = flag("signal", parse_signal(&arguments.signal))?;
     Ok(each(context, &store, &arguments.containers, |container, name| {
         if !container.running {
-            return Err(CliError::new(format!("container `{name}` is not running"))
-                .hint("`corten ps` lists those that run".to_owned()));
+            return Err(not_running(name));
         }
         if signal == libc::SIGKILL {
             kill_and_wait(&store, container)?;
         } else if let Some(control) = reach(&store, container)? {
             control.signal(signal)?;
         }
+        context.ui.line(name);
+        Ok(())
+    }))
+}
+
+/// `corten pause CONTAINER…`.
+pub(super) fn pause(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+    each_running(context, &arguments.containers, |control| Ok(control.pause()?))
+}
+
+/// `corten unpause CONTAINER…`.
+pub(super) fn unpause(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+    each_running(context, &arguments.containers, |control| Ok(control.unpause()?))
+}
+
+/// Does something with each container, which must run.
+fn each_running(
+    context: &Context,
+    names: &[String],
+    act: impl Fn(Control) -> Result<(), CliError>,
+) -> Result<ExitCode, CliError> {
+    let store = context.store()?;
+    Ok(each(context, &store, names, |container, name| {
+        let control = reach(&store, container)?.ok_or_else(|| not_running(name))?;
+        act(control)?;
         context.ui.line(name);
         Ok(())
     }))
@@ -184,7 +209,7 @@ pub(super) fn rename(context: &Context, arguments: &RenameArgs) -> Result<ExitCo
 }
 
 /// Does something with each container; one that fails does not keep the others from it.
-fn each(
+pub(super) fn each(
     context: &Context,
     store: &Store,
     names: &[String],

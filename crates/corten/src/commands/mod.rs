@@ -26,9 +26,12 @@ mod rmi;
 mod run;
 mod sources;
 mod ssh;
+mod stats;
 mod steps;
 mod system;
 mod tag;
+mod top;
+mod update;
 mod verify;
 mod version;
 mod volume;
@@ -177,6 +180,11 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Stop(arguments) => life::stop(context, &arguments),
         Command::Restart(arguments) => life::restart(context, &arguments),
         Command::Kill(arguments) => life::kill(context, &arguments),
+        Command::Pause(arguments) => life::pause(context, &arguments),
+        Command::Unpause(arguments) => life::unpause(context, &arguments),
+        Command::Top(arguments) => top::top(context, &arguments),
+        Command::Stats(arguments) => stats::stats(context, &arguments),
+        Command::Update(arguments) => update::update(context, &arguments),
         Command::Wait(arguments) => life::wait(context, &arguments),
         Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),

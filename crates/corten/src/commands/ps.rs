@@ -45,7 +45,8 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
         .iter()
         .map(|container| {
             let health = health(&store, container)?;
-            Ok(row(container, health.as_ref(), arguments.no_trunc, now))
+            let is_paused = is_paused(&store, container)?;
+            Ok(row(container, (health.as_ref(), is_paused), arguments.no_trunc, now))
         })
         .collect::<Result<_, CliError>>()?;
     if arguments.quiet {
@@ -75,9 +76,24 @@ pub(super) fn health(
     Ok(if container.running { HealthReport::read(&folder) } else { None })
 }
 
-fn row(container: &Container, health: Option<&HealthReport>, whole: bool, now: i64) -> Value {
+/// Whether a container runs and is paused.
+pub(super) fn is_paused(store: &Store, container: &Container) -> Result<bool, CliError> {
+    let folder = store.container_folder(&container.record.id)?;
+    Ok(container.running && corten_monitor::is_paused(&folder))
+}
+
+fn row(
+    container: &Container,
+    (health, is_paused): (Option<&HealthReport>, bool),
+    whole: bool,
+    now: i64,
+) -> Value {
     let record = &container.record;
-    let (state, mut status) = state(container, now);
+    let (mut state, mut status) = state(container, now);
+    if is_paused {
+        state = "paused";
+        status.push_str(" (Paused)");
+    }
     if let Some(health) = health {
         let is_starting = health.status == HealthStatus::Starting;
         let before = if is_starting { "health: " } else { "" };

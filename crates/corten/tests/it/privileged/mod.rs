@@ -15,6 +15,7 @@ mod life;
 mod links;
 mod locks;
 mod outputs;
+mod pause;
 mod platforms;
 mod rootless;
 mod run;
