@@ -120,22 +120,27 @@ impl Watch<'_> {
             };
             let ended = ending.ended;
             self.note(ended, result.as_ref().err())?;
-            self.shared.ended(ended);
+            // Whoever hears of the end finds the container finished, unless it is started again.
             if let Err(failed) = result {
-                // Nothing would be otherwise the next time. Whoever hears of it finds it finished.
+                // Nothing would be otherwise the next time.
                 self.container.finish(ended.code, ended.oom_killed)?;
+                self.shared.ended(ended);
                 self.shared.tell_end(&ending);
                 self.reporter.tell(&Report::Failed(failed));
                 return Ok(());
             }
             let restart = self.shared.definition().restart;
             let goes_on = restart.applies(ended.code, restarts) && !self.shared.is_stopped();
-            if goes_on {
+            if !goes_on {
+                self.container.finish(ended.code, ended.oom_killed)?;
+                self.shared.ended(ended);
                 self.shared.tell_end(&ending);
+                return Ok(());
             }
+            self.shared.ended(ended);
+            self.shared.tell_end(&ending);
             let ran = SystemClock.monotonic().saturating_sub(began);
-            if !goes_on || !self.shared.pause(backoff.pause(ran)) {
-                // Whoever is attached to its end finds it finished.
+            if !self.shared.pause(backoff.pause(ran)) {
                 self.container.finish(ended.code, ended.oom_killed)?;
                 self.shared.tell_end(&ending);
                 return Ok(());

@@ -7,6 +7,7 @@
 //! containers/<id>/definition.json   how it is run, whenever it is; nothing for us to read
 //! containers/<id>/alive             held locked by the process that runs the container
 //! containers/<id>/files             held locked by who works with the files of one that does not run
+//! containers/<id>/stopped           is there if a person has stopped it since its last start
 //! containers/<id>/log/              what it has written, where somebody keeps that
 //! containers/<id>/upper, work       its changes of the image's files, for overlayfs
 //! ```
@@ -149,6 +150,7 @@ impl Store {
             let record = read_record(&folder)?.ok_or_else(missing)?;
             // Its files are in nobody's hands from here on: others look at `alive` after they have this.
             drop(FileLock::exclusive(&folder.join(FILES))?);
+            inner.fs().remove_tree(&folder.join(STOPPED))?;
             let state = read_state(&folder);
             let running = RunningContainer { inner: inner.clone(), record, state, alive };
             running.renew()?;
@@ -193,6 +195,23 @@ impl Store {
             pin(inner, &image)?;
             Ok(Some((HeldFiles { inner: inner.clone(), record, _lock: lock }, image)))
         })
+    }
+
+    /// Notes that a person wants a container to end, which decides whether it comes back after a boot.
+    /// Its next start forgets that.
+    pub fn note_stopped(&self, id: &str) -> Result<(), StoreError> {
+        self.run(|inner| {
+            let path = folder(inner, id)?.join(STOPPED);
+            match inner.fs().create_new(&path, 0o600) {
+                Err(error) if error.is_already_exists() || error.is_not_found() => Ok(()),
+                created => Ok(created.map(drop)?),
+            }
+        })
+    }
+
+    /// Returns true if a person has stopped the container since its last start.
+    pub fn was_stopped(&self, id: &str) -> Result<bool, StoreError> {
+        self.run(|inner| Ok(file::exists(&folder(inner, id)?.join(STOPPED))?))
     }
 
     /// Returns how a container is run, as it was given when it was created.
@@ -400,6 +419,9 @@ const STATE: &str = "state.json";
 
 /// The file that is locked while somebody works with the files of a container that does not run.
 const FILES: &str = "files";
+
+/// The file that says that a person has stopped it.
+const STOPPED: &str = "stopped";
 
 /// The file that says how it is run.
 const DEFINITION: &str = "definition.json";
@@ -640,7 +662,11 @@ mod tests {
         file::write(&running.upper().join("kept"), b"x").unwrap();
         file::create_dirs(&running.work().join("work/incompat/volatile"), 0o700).unwrap();
         running.finish(3, false).unwrap();
+        store.note_stopped("ab").unwrap();
+        store.note_stopped("ab").unwrap();
+        assert!(store.was_stopped("ab").unwrap());
         let again = store.take_container("ab").unwrap();
+        assert!(!store.was_stopped("ab").unwrap(), "it was started again");
         assert_eq!(again.definition().unwrap(), b"how");
         assert!(again.upper().join("kept").exists());
         assert_eq!(file::list_dir(&again.work()).unwrap(), Vec::<std::ffi::OsString>::new());

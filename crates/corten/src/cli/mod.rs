@@ -28,7 +28,10 @@ pub(crate) use run::{
     NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs,
     TopArgs, UpdateArgs,
 };
-pub(crate) use system::{EmulationArgs, FsckArgs, PruneArgs, SystemCommand, VersionArgs};
+pub(crate) use system::{
+    EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs, StopContainersArgs,
+    SystemCommand, VersionArgs,
+};
 pub(crate) use volume::{
     VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeNamesArgs, VolumePruneArgs,
 };

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -12,6 +14,12 @@ pub(crate) enum SystemCommand {
     Prune(PruneArgs),
     /// Show which processors' programs can be executed here, and let more of them
     Emulation(EmulationArgs),
+    /// Print a systemd unit that starts containers after a boot and ends them before a shutdown
+    Service(ServiceArgs),
+    /// Start the containers that are to run after a boot, by their restart policy
+    StartContainers(StartContainersArgs),
+    /// End all containers before a shutdown; those that are to come back, do
+    StopContainers(StopContainersArgs),
     /// Prove that the store is whole, and repair it
     Fsck(FsckArgs),
 }
@@ -46,6 +54,33 @@ pub(crate) struct EmulationArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// A unit of the user instead of the system; an ordinary user has no other
+    #[arg(long)]
+    pub user: bool,
+    /// Write it to this file, or to where systemd looks for it
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    pub write: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartContainersArgs {
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopContainersArgs {
+    /// Seconds before a container is killed; what it was made with otherwise
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub time: Option<u32>,
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -78,6 +78,7 @@ pub(super) fn stop(context: &Context, arguments: &StopArgs) -> Result<ExitCode, 
     let store = context.store()?;
     let signal = signal(arguments)?;
     Ok(each(context, &store, &arguments.containers, |container, name| {
+        store.note_stopped(&container.record.id)?;
         stop_one(&store, container, signal, arguments.time)?;
         context.ui.line(name);
         Ok(())
@@ -104,7 +105,7 @@ fn signal(arguments: &StopArgs) -> Result<Option<i32>, CliError> {
     arguments.signal.as_deref().map(|text| flag("signal", parse_signal(text))).transpose()
 }
 
-fn stop_one(
+pub(super) fn stop_one(
     store: &Store,
     container: &Container,
     signal: Option<i32>,
@@ -135,6 +136,7 @@ pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, 
             return Err(not_running(name));
         }
         if signal == libc::SIGKILL {
+            store.note_stopped(&container.record.id)?;
             kill_and_wait(&store, container)?;
         } else if let Some(control) = reach(&store, container)? {
             control.signal(signal)?;

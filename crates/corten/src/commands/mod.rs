@@ -4,6 +4,7 @@ mod archive;
 mod attach;
 mod attest;
 mod base;
+mod boot;
 mod build;
 mod cache;
 mod checks;
@@ -146,7 +147,7 @@ fn needs_namespace(command: &Command) -> bool {
         Command::Version(_)
             | Command::Oci { .. }
             | Command::Reference { .. }
-            | Command::System(SystemCommand::Emulation(_))
+            | Command::System(SystemCommand::Emulation(_) | SystemCommand::Service(_))
     )
 }
 
@@ -162,6 +163,7 @@ fn starts_programs(command: &Command) -> bool {
             | Command::Run(_)
             | Command::Start(_)
             | Command::Restart(_)
+            | Command::System(SystemCommand::StartContainers(_))
             | Command::Base(_)
     )
 }

@@ -15,6 +15,9 @@ pub(super) fn system(context: &Context, command: &SystemCommand) -> Result<ExitC
         SystemCommand::Df { json } => df(context, *json),
         SystemCommand::Prune(arguments) => prune(context, arguments),
         SystemCommand::Emulation(arguments) => super::emulation::emulation(context, arguments),
+        SystemCommand::Service(arguments) => super::boot::service(context, arguments),
+        SystemCommand::StartContainers(arguments) => super::boot::start(context, arguments),
+        SystemCommand::StopContainers(arguments) => super::boot::stop(context, arguments),
         SystemCommand::Fsck(arguments) => fsck(context, arguments),
     }
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod attach;
+mod boot;
 mod build;
 mod conformance;
 mod cp;
