@@ -263,7 +263,8 @@ mod tests {
 
             [Install]
             WantedBy=multi-user.target
-        "#]].assert_eq(&unit);
+        "#]]
+        .assert_eq(&unit);
     }
 
     #[test]

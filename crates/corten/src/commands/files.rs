@@ -101,7 +101,12 @@ pub(super) fn commit(context: &Context, arguments: &CommitArgs) -> Result<ExitCo
     };
     let mut config = change_config(&config, &arguments.changes)?;
     let mut layers = image.layers.clone();
-    let layer = match store.stage_container(&record.id, &image)? {
+    let paused = arguments.pause && pause(context, &store, &container)?;
+    let staged = store.stage_container(&record.id, &image);
+    if paused && let Some(control) = super::life::control(&store, &container)? {
+        control.unpause()?;
+    }
+    let layer = match staged? {
         Some(staging) => Some(store.commit(staging, &Seal { epoch, drop: &[] })?),
         None => None,
     };
@@ -126,6 +131,21 @@ pub(super) fn commit(context: &Context, arguments: &CommitArgs) -> Result<ExitCo
     let id = put(&store, &config, &layers, name.as_ref())?;
     context.ui.line(&id.to_string());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the processes of a container that runs; false where there is nothing to stop or to let go on again.
+fn pause(context: &Context, store: &Store, container: &Container) -> Result<bool, CliError> {
+    let Some(control) = super::life::control(store, container)? else { return Ok(false) };
+    match control.pause() {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            // It may be paused by hand, and the files are a moment's then as well.
+            if context.verbose {
+                context.ui.note(&format!("its processes were not paused: {error}"));
+            }
+            Ok(false)
+        }
+    }
 }
 
 /// `corten import FILE|- [NAME]`.
