@@ -35,6 +35,11 @@ pub enum MonitorError {
     PeerIsGone { id: String },
     #[error("container `{}` shares its memory with nobody", short(id))]
     PeerIsPrivate { id: String },
+    #[error(
+        "an ordinary user's containers are each in a user namespace of their own, which those of others \
+         cannot be joined from"
+    )]
+    PeerOfUser,
     #[error(transparent)]
     Settle(#[from] SettleError),
     /// The monitor could not do what it was asked for.
@@ -53,6 +58,7 @@ impl MonitorError {
                 let id = short(id);
                 Some(format!("start it in the background first: `corten start {id}`"))
             }
+            Self::PeerOfUser => Some("share them as root".to_owned()),
             Self::PeerIsPrivate { .. } => {
                 Some("it was made with `--ipc private`; make it with `--ipc shareable`".to_owned())
             }

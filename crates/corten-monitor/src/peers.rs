@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use corten_runtime::{ContainerSpec, IdMapping, Namespace, SharedMemory, UserNamespace};
 use corten_store::Store;
 use corten_sys::process::PidFd;
-use corten_sys::userns::parse_map;
+use corten_sys::userns::{is_whole_system, own_map, parse_map};
 use corten_sys::{file, namespace};
 
 use crate::control;
@@ -47,6 +47,9 @@ impl Peers {
 /// Puts the files of their namespaces into the place of the IDs of containers.
 pub fn find_peers(store: &Store, spec: &mut ContainerSpec) -> Result<Peers, MonitorError> {
     let mut peers = BTreeMap::new();
+    if wants_peers(spec) && !is_whole_system(&own_map("uid_map")?) {
+        return Err(MonitorError::PeerOfUser);
+    }
     let namespaces = &mut spec.namespaces;
     let places = [
         (&mut namespaces.pid, "pid", namespace::PID),
@@ -82,6 +85,19 @@ pub fn find_peers(store: &Store, spec: &mut ContainerSpec) -> Result<Peers, Moni
     }
     let processes = peers.into_iter().map(|(id, peer)| (id, peer.process)).collect();
     Ok(Peers { processes })
+}
+
+fn wants_peers(spec: &ContainerSpec) -> bool {
+    let namespaces = &spec.namespaces;
+    let places = [
+        &namespaces.pid,
+        &namespaces.ipc,
+        &namespaces.uts,
+        &namespaces.network,
+        &namespaces.cgroup,
+    ];
+    matches!(spec.user_namespace, UserNamespace::Container(_))
+        || places.iter().any(|place| matches!(place, Namespace::Container(_)))
 }
 
 fn of(peer: &Peer, kind: &str) -> PathBuf {

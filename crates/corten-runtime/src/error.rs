@@ -45,6 +45,8 @@ pub enum PlanError {
     NotLookedUp { id: String },
     #[error("control group `{parent}` is no path such as `/batch/night`")]
     CgroupParent { parent: String },
+    #[error("device link `{}` is not below `/dev`", path.display())]
+    LinkOutsideOfDev { path: PathBuf },
     #[error("secret `{id}` was not read")]
     SecretNotRead { id: String },
     #[error("{what} cannot be had together with {other}")]

@@ -28,6 +28,7 @@ mod error;
 mod exec_error;
 mod facts;
 pub mod files;
+pub mod gpu;
 mod init;
 mod live;
 mod namespaces;

@@ -43,6 +43,9 @@ pub struct ContainerSpec {
     /// Mounted in this order, after `/proc`, `/sys` and `/dev`.
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,
+    /// Links below `/dev`, which is in memory: the path and what it leads to.
+    #[serde(default)]
+    pub device_links: Vec<(PathBuf, PathBuf)>,
     /// What else may be opened, before what its devices say.
     #[serde(default)]
     pub device_rules: Vec<DeviceRule>,
@@ -105,6 +108,7 @@ impl ContainerSpec {
             hostname: None,
             mounts: Vec::new(),
             devices: Vec::new(),
+            device_links: Vec::new(),
             device_rules: Vec::new(),
             all_devices: false,
             secrets: Vec::new(),

@@ -1,5 +1,6 @@
 //! From the edits of devices to a container.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use corten_sys::file;
 
 use super::CdiError;
+use super::hooks::{self, Known, LIBRARIES};
+use super::soname;
 use super::spec::{DeviceNode, Edits, Hook, HostMount, NodeKind};
 use crate::cgroup::DeviceAccess;
 use crate::options;
@@ -21,8 +24,16 @@ pub struct Injection {
     pub additional_gids: Vec<u32>,
     /// What the vendor asks for and the container does not get, one line each.
     pub warnings: Vec<String>,
+    /// The libraries of the image for older drivers may be used, where they are newer.
+    pub is_compatible: bool,
     /// With the device that needs each.
     nodes: Vec<(String, DeviceNode)>,
+    /// Links that hooks would make: what each leads to, and where it is.
+    links: Vec<(PathBuf, PathBuf)>,
+    /// Where hooks would have the linker look.
+    folders: Vec<PathBuf>,
+    /// In [`LIBRARIES`]: name and what it leads to.
+    libraries: BTreeMap<String, PathBuf>,
 }
 
 impl Injection {
@@ -49,7 +60,15 @@ impl Injection {
                 self.additional_gids.push(*gid);
             }
         }
-        self.warnings.extend(edits.hooks.iter().map(|hook| hook_warning(name, hook)));
+        for hook in &edits.hooks {
+            match hooks::understand(hook) {
+                Some(Known::Links(links)) => self.links.extend(links),
+                Some(Known::Libraries(folders)) => self.folders.extend(folders),
+                Some(Known::Compatibility) => self.is_compatible = true,
+                Some(Known::Nothing) => {}
+                None => self.warnings.push(hook_warning(name, hook)),
+            }
+        }
         if edits.rdt {
             self.warnings.push(format!(
                 "the CDI device `{name}` asks for cache of its own (`intelRdt`), which is not set up"
@@ -72,9 +91,42 @@ impl Injection {
         mounts.chain(self.nodes.iter().map(|(_, node)| node.path.as_path()))
     }
 
-    /// Looks at the nodes of the host: each must be there and be what its description says. Adds
-    /// warnings about what a mount of a node cannot change.
+    /// Looks at the nodes and libraries of the host: each node must be there and be what its description
+    /// says. Adds warnings about what a mount of a node cannot change, and what hooks would do.
     pub fn check(&mut self) -> Result<(), CdiError> {
+        self.check_nodes()?;
+        self.link();
+        Ok(())
+    }
+
+    /// Does what hooks would do about libraries.
+    fn link(&mut self) {
+        let mut names = BTreeMap::new();
+        for mount in &self.mounts {
+            let Mount::Bind(bind) = mount else { continue };
+            let is_library = |name: &str| name.contains(".so");
+            if !bind.target.file_name().and_then(|name| name.to_str()).is_some_and(is_library) {
+                continue;
+            }
+            // One that is not there is told of when it is mounted.
+            let name = file::open(&bind.source).ok().and_then(|file| soname::soname(&file));
+            names.extend(name.map(|name| (bind.target.clone(), name)));
+        }
+        let linked = hooks::plan_links(&self.mounts, &names, &self.links, &self.folders);
+        self.mounts.extend(linked.mounts);
+        self.libraries = linked.libraries;
+        if !linked.lost.is_empty() {
+            let lost: Vec<String> =
+                linked.lost.iter().map(|path| path.display().to_string()).collect();
+            self.warnings.push(format!(
+                "there are no links {}: nothing of what the devices mount is behind them",
+                lost.join(", ")
+            ));
+        }
+        self.links.clear();
+    }
+
+    fn check_nodes(&mut self) -> Result<(), CdiError> {
         let mut warnings = Vec::new();
         for (name, node) in &self.nodes {
             let refuse = |reason: String| CdiError::Node {
@@ -124,6 +176,12 @@ impl Injection {
             spec.devices.push(Device { source, target: path, access, number: None });
         }
         spec.mounts.splice(0..0, self.mounts.iter().cloned());
+        for (name, path) in &self.libraries {
+            spec.device_links.push((Path::new(LIBRARIES).join(name), path.clone()));
+        }
+        if !self.libraries.is_empty() {
+            search_last(&mut spec.env, LIBRARIES);
+        }
         for gid in &self.additional_gids {
             if !spec.additional_gids.contains(gid) {
                 spec.additional_gids.push(*gid);
@@ -210,26 +268,23 @@ fn tmpfs(name: &str, mount: &HostMount, target: &Path) -> Result<Mount, CdiError
     Ok(Mount::Tmpfs(TmpfsMount { noexec, ..parsed }))
 }
 
-/// Says what a hook would have done: Corten runs no program of the host for a container.
-fn hook_warning(name: &str, hook: &Hook) -> String {
-    let is = |part: &str| hook.args.iter().any(|argument| argument == part);
-    let program = hook.path.display();
-    let what = if is("update-ldcache") {
-        "; run `ldconfig` in the container first if programs do not find its libraries".to_owned()
-    } else if is("create-symlinks") {
-        let links: Vec<&str> = hook
-            .args
-            .iter()
-            .filter_map(|text| text.split_once("::"))
-            .map(|(_, link)| link)
-            .collect();
-        format!("; there are no links {}", links.join(", "))
-    } else {
-        String::new()
+/// Has the linker look in one more directory, after all others.
+fn search_last(env: &mut Vec<String>, directory: &str) {
+    let known = env.iter().rev().find_map(|variable| variable.strip_prefix("LD_LIBRARY_PATH="));
+    let value = match known {
+        Some(known) if known.split(':').any(|part| part == directory) => return,
+        Some(known) if !known.is_empty() => format!("LD_LIBRARY_PATH={known}:{directory}"),
+        _ => format!("LD_LIBRARY_PATH={directory}"),
     };
+    options::merge(env, [value]);
+}
+
+/// Says what is not done: Corten runs no program of the host for a container.
+fn hook_warning(name: &str, hook: &Hook) -> String {
+    let program = hook.path.display();
     let (when, words) = (&hook.name, hook.args.get(1..).unwrap_or_default().join(" "));
     let words = if words.is_empty() { words } else { format!(" {words}") };
     // Some have hundreds of words.
     let words: String = words.chars().take(80).collect();
-    format!("the {when} hook of the CDI device `{name}` is not run: `{program}{words}`{what}")
+    format!("the {when} hook of the CDI device `{name}` is not run: `{program}{words}`")
 }

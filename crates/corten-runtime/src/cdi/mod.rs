@@ -5,8 +5,10 @@
 
 mod document;
 mod error;
+mod hooks;
 mod inject;
 mod read;
+mod soname;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use document::{parse_json, parse_yaml};
 
 pub use error::{CdiError, Fault};
+pub use hooks::LIBRARIES;
 pub use inject::{Injection, check_device};
 pub use read::{DIRECTORIES, read};
 pub(crate) use spec::is_access;

@@ -97,8 +97,6 @@ fn a_gpu_comes_with_what_its_vendor_says() {
         device /dev/dri/card from /dev/dri/card1
         bind /usr/lib/libcuda.so.570 readonly=true recursive=true BindOptions { no_setuid: true, no_exec: false, keep_owners: true, propagation: Private }
         group 44
-        warning: the createContainer hook of the CDI device `nvidia.com/gpu` is not run: `/usr/bin/nvidia-cdi-hook create-symlinks --link libcuda.so.1::/usr/lib/libcuda.so`; there are no links /usr/lib/libcuda.so
-        warning: the createContainer hook of the CDI device `nvidia.com/gpu` is not run: `/usr/bin/nvidia-cdi-hook update-ldcache --folder /usr/lib`; run `ldconfig` in the container first if programs do not find its libraries
     "#]].assert_eq(&shown(&registry, &["nvidia.com/gpu=0", "nvidia.com/gpu=all"]));
 }
 

@@ -358,3 +358,6 @@ mod tests {
         assert_eq!((file, line.as_str()), ("devices.deny", "a *:* rwm"));
     }
 }
+
+#[cfg(test)]
+mod privileged;

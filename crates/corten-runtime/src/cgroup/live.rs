@@ -127,28 +127,15 @@ impl Groups {
         Ok(())
     }
 
+    /// The group that tells the container's processes from those of others.
+    pub(crate) fn gathered(&self) -> Option<&Path> {
+        self.groups.first().map(|group| group.directory.as_path())
+    }
+
     /// Ends every process that is in the groups, for a container whose first process does not take all
     /// others with it.
     pub(crate) fn kill(&self) -> Result<(), IoError> {
-        let Some(group) = self.groups.first() else { return Ok(()) };
-        let all = group.directory.join("cgroup.kill");
-        if self.v2 && absent_is_fine(write(&all, "1")).is_ok() && all.exists() {
-            return Ok(());
-        }
-        // Each round meets those that were started by the ones of the round before.
-        for _ in 0..KILL_ROUNDS {
-            let listed = read(&group.directory, "cgroup.procs").unwrap_or_default();
-            let pids: Vec<u32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
-            if pids.is_empty() {
-                return Ok(());
-            }
-            for pid in pids {
-                end(&group.directory, pid)?;
-            }
-            std::thread::sleep(KILL_PAUSE);
-        }
-        let source = std::io::Error::from_raw_os_error(libc::EBUSY);
-        Err(IoError::new("end the processes of", &group.directory, source))
+        self.gathered().map_or(Ok(()), end_all)
     }
 
     /// Reads what became of the memory limit; `None` without one.
@@ -174,6 +161,26 @@ impl Groups {
         let remove = |group: &Group| absent_is_fine(file::remove_dir(&group.directory)).err();
         self.groups.iter().rev().filter_map(remove).collect()
     }
+}
+
+/// Ends every process of a group, and waits until they are gone.
+pub(crate) fn end_all(directory: &Path) -> Result<(), IoError> {
+    // Of version 2, and not before Linux 5.14.
+    absent_is_fine(write(&directory.join("cgroup.kill"), "1"))?;
+    // Each round meets those that were started by the ones of the round before.
+    for _ in 0..KILL_ROUNDS {
+        let listed = read(directory, "cgroup.procs").unwrap_or_default();
+        let pids: Vec<u32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids {
+            end(directory, pid)?;
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+    let source = std::io::Error::from_raw_os_error(libc::EBUSY);
+    Err(IoError::new("end the processes of", directory, source))
 }
 
 /// Ends a process if it is in the group: by now, its number may be another one's.

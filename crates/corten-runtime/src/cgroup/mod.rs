@@ -19,5 +19,5 @@ mod plan;
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use facts::{CgroupFacts, V1Controller};
 pub(crate) use later::{forget, freeze, limit, thaw};
-pub(crate) use live::{Groups, MemoryReport};
+pub(crate) use live::{Groups, MemoryReport, end_all};
 pub(crate) use plan::{CgroupPlan, plan};

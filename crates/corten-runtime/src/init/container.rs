@@ -132,7 +132,7 @@ impl Walker {
                 let limits = Rlimit { current: limit(*soft), maximum: limit(*hard) };
                 Ok(rustix::process::setrlimit(resource.resource(), limits)?)
             }
-            Step::Directory { path } => change_directory(path),
+            Step::Directory { path } => self.change_directory(path),
             Step::Bounding { capabilities, last } => caps::limit_bounding(*capabilities, *last),
             Step::User { uid, gid, groups } => {
                 caps::keep_over_user_change(true)?;
@@ -295,8 +295,8 @@ impl Walker {
             '/' => '.',
             other => other,
         });
-        let path = Path::new("/proc/sys").join(swapped.collect::<String>());
-        let file = target::open_for_writing(self.root()?, &path)?;
+        let setting = swapped.collect::<String>();
+        let file = target::open_setting(self.root()?, Path::new(&setting))?;
         rustix::io::write(&file, value.as_bytes())?;
         Ok(())
     }
@@ -358,6 +358,23 @@ impl Walker {
         }
     }
 
+    /// Changes to the directory and makes sure that it is one of the container's. The links of `/proc`
+    /// that lead to what this process has open are no way to one.
+    fn change_directory(&self, path: &Path) -> io::Result<()> {
+        let opened = match &self.root {
+            Some(root) => target::open(root.as_fd(), path)?,
+            // A further program of a container has its root already.
+            None => target::open(mount::open_place(Path::new("/"))?.as_fd(), path)?,
+        };
+        rustix::process::fchdir(&opened)?;
+        // A directory outside of the root has no path: the kernel says so in different ways.
+        let path = rustix::process::getcwd(Vec::new())?;
+        if path.as_bytes().first() == Some(&b'/') {
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
     /// Becomes the program; returns why it could not.
     fn execute(&mut self, program: &Program) -> Report {
         let Program { candidates, arguments, environment, reaper } = program;
@@ -410,17 +427,6 @@ fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_res_gid(group, group, group)?;
     Ok(set_thread_res_uid(user, user, user)?)
-}
-
-/// Changes to the directory and makes sure that it is one of the container's.
-fn change_directory(path: &Path) -> io::Result<()> {
-    rustix::process::chdir(path)?;
-    // A directory outside of the root has no path: the kernel says so in different ways.
-    let path = rustix::process::getcwd(Vec::new())?;
-    if path.as_bytes().first() == Some(&b'/') {
-        return Ok(());
-    }
-    Err(io::Error::from_raw_os_error(libc::ENOENT))
 }
 
 /// Looks at a file that could not be executed.

@@ -1,7 +1,9 @@
 //! The helper: makes the container's first process, gives it its mounts, then guards it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +14,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{DumpableBehavior, Pid, Rlimit};
 
 use super::{container, layers};
+use crate::cgroup;
 use crate::report::Report;
 use crate::steps::{HelperPlan, IdMaps, JoinStep, RaisedLimit, RootStep};
 
 /// Arguments that say which descriptors follow the first three, in this order.
 pub(crate) const WITH_CGROUP: &str = "cgroup";
 pub(crate) const WITH_JOINED: &str = "joined";
+/// Stands before the group of a container whose processes are among others.
+pub(crate) const GATHERED: &str = "gathered=";
 
 /// A plan holds at most 250 mounts, the arguments and the environment.
 const PLAN_BYTES_MAX: u64 = 64 << 20;
@@ -58,6 +63,8 @@ struct Inherited {
     cgroup: Option<OwnedFd>,
     /// The first process of the container whose namespaces are joined.
     joined: Option<OwnedFd>,
+    /// The group whose processes end with the caller.
+    gathered: Option<PathBuf>,
 }
 
 impl Inherited {
@@ -73,12 +80,16 @@ impl Inherited {
             caller_alive: next()?,
             cgroup: if has(WITH_CGROUP) { Some(next()?) } else { None },
             joined: if has(WITH_JOINED) { Some(next()?) } else { None },
+            gathered: words.iter().find_map(|word| {
+                let path = word.as_bytes().strip_prefix(GATHERED.as_bytes())?;
+                Some(PathBuf::from(OsStr::from_bytes(path)))
+            }),
         })
     }
 }
 
 pub(super) fn main() -> io::Result<()> {
-    let Inherited { control, plan, caller_alive, cgroup, joined } = Inherited::take()?;
+    let Inherited { control, plan, caller_alive, cgroup, joined, gathered } = Inherited::take()?;
     process::close_on_exec_from(3)?;
     let begun = begin(plan);
     let (plan, ours, theirs) = reported(begun, &control)?;
@@ -106,7 +117,11 @@ pub(super) fn main() -> io::Result<()> {
     }
     reported(prepared, &control)?;
     drop((ours, control));
-    guard(pid, &child, caller_alive.as_fd(), &null)
+    guard(pid, &child, caller_alive.as_fd(), &null)?;
+    match gathered {
+        Some(group) => cgroup::end_all(&group).map_err(io::Error::other),
+        None => Ok(()),
+    }
 }
 
 /// Joins the namespaces of a container that runs; children are in its process namespace from now on.

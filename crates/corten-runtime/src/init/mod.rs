@@ -11,7 +11,7 @@ pub mod target;
 
 use std::process::ExitCode;
 
-pub(crate) use helper::{WITH_CGROUP, WITH_JOINED};
+pub(crate) use helper::{GATHERED, WITH_CGROUP, WITH_JOINED};
 
 /// The first argument that makes the program call [`init_main`].
 pub const INIT_ARGUMENT: &str = "__init";

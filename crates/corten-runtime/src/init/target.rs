@@ -45,9 +45,21 @@ pub fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     open_with(root, path, OFlags::PATH)
 }
 
-/// Opens a file for writing, links followed.
-pub fn open_for_writing(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
-    open_with(root, path, OFlags::WRONLY)
+/// The kernel's `PROC_SUPER_MAGIC`.
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// Opens a kernel setting for writing, by its path below `/proc/sys`.
+///
+/// It is the kernel's own file or none: what a volume has been mounted over, or a link, would be written
+/// to with the rights of whoever sets up the container.
+pub fn open_setting(root: BorrowedFd<'_>, setting: &Path) -> Result<OwnedFd, Errno> {
+    let proc = open(root, Path::new("/proc"))?;
+    if u64::try_from(rustix::fs::fstatfs(&proc)?.f_type) != Ok(PROC_MAGIC) {
+        return Err(Errno::XDEV);
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let (path, flags) = (Path::new("sys").join(setting), OFlags::WRONLY | OFlags::CLOEXEC);
+    rustix::fs::openat2(&proc, path, flags, Mode::empty(), resolve)
 }
 
 fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {

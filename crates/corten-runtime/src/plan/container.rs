@@ -231,6 +231,13 @@ impl<'a> Builder<'a> {
             let (path, target) = (PathBuf::from(path), PathBuf::from(to));
             self.steps.push(Step::Link { path, target });
         }
+        for (path, target) in &self.spec.device_links {
+            absolute("device link", path)?;
+            if !path.starts_with("/dev") {
+                return Err(PlanError::LinkOutsideOfDev { path: path.clone() });
+            }
+            self.steps.push(Step::Link { path: path.clone(), target: target.clone() });
+        }
         Ok(())
     }
 

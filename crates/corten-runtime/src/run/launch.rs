@@ -1,5 +1,6 @@
 //! Starts the helper process with its plan and the container's standard input and output.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -12,7 +13,7 @@ use rustix::fs::{MemfdFlags, SeekFrom};
 use super::{Given, Io, Output, pipe_for};
 use crate::cgroup::Groups;
 use crate::error::RunError;
-use crate::init::{INIT_ARGUMENT, WITH_CGROUP, WITH_JOINED};
+use crate::init::{GATHERED, INIT_ARGUMENT, WITH_CGROUP, WITH_JOINED};
 use crate::plan::Plan;
 use crate::spec::Stdin;
 
@@ -68,6 +69,13 @@ pub(super) fn launch(
         if fd {
             command = command.arg(word);
         }
+    }
+    if plan.among_others
+        && let Some(group) = groups.gathered()
+    {
+        let mut word = OsString::from(GATHERED);
+        word.push(group);
+        command = command.arg(word);
     }
     let given_input = given.as_ref().and_then(|given| given.stdin.as_ref());
     let stdin = input.as_ref().map(|(reader, _)| reader).or(given_input);

@@ -109,6 +109,9 @@ pub(crate) fn step_hint(step: &str, source: &io::Error) -> Option<String> {
         ("change to the working directory", libc::ENOENT) => {
             "create the directory in the image, or choose another with `--workdir`"
         }
+        ("change to the working directory", libc::ELOOP) => {
+            "it is a link to what another process has open: name the directory itself"
+        }
         ("change to the working directory", libc::EACCES) => {
             "the container's user may not enter it: choose another with `--workdir`"
         }

@@ -326,3 +326,57 @@ fn a_filter_survives_the_way_to_the_container() {
     let filter = default_filter();
     assert_eq!(from_wire(&to_wire(&filter)), filter);
 }
+
+const ARM64: u32 = Architecture::Aarch64.audit();
+
+#[test]
+fn the_table_has_every_number_of_arm64() {
+    let numbers: Vec<u32> = Architecture::Aarch64.numbers().collect();
+    let known: BTreeSet<u32> = numbers.iter().copied().collect();
+    assert_eq!(known.len(), numbers.len(), "no number has two names");
+    // Of what lies between, the first is kept for architectures and the second is for 32 bits.
+    let newest = *known.last().expect("there are some");
+    let kept = |number: u32| (244..=259).contains(&number) || (295..=423).contains(&number);
+    let missing: Vec<u32> =
+        (0..=newest).filter(|number| !kept(*number) && !known.contains(number)).collect();
+    assert_eq!(missing, Vec::<u32>::new());
+    // From here on, every architecture has the same numbers.
+    for (name, x86_64, aarch64) in syscalls::TABLE {
+        let both = [*x86_64, *aarch64];
+        if both.iter().all(|number| *number != syscalls::NONE && *number >= 424) {
+            assert_eq!(x86_64, aarch64, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_default_policy_is_the_same_for_arm64() {
+    let capabilities = default_capabilities();
+    let filter = compile(&default_policy(Architecture::Aarch64, &capabilities));
+    let call = |name: &str, arguments| {
+        let number = Architecture::Aarch64.number(name).expect("a call of arm64");
+        answer(&filter, ARM64, number, arguments)
+    };
+    for name in ["openat", "read", "execve", "futex", "mmap", "ppoll", "renameat", "fchmodat2"] {
+        assert_eq!(call(name, [0; 6]), ALLOW, "{name}");
+    }
+    for name in ["mount", "bpf", "keyctl", "unshare", "setns", "init_module", "io_uring_setup"] {
+        assert_eq!(call(name, [0; 6]), EPERM, "{name}");
+    }
+    assert_eq!(call("clone3", [0; 6]), ENOSYS);
+    assert_eq!(call("clone", [0x11, 0, 0, 0, 0, 0]), ALLOW);
+    assert_eq!(call("clone", [0x1000_0011, 0, 0, 0, 0, 0]), EPERM);
+    assert_eq!(call("ioctl", [0, 0x5412, 0, 0, 0, 0]), EPERM);
+    assert_eq!(answer(&filter, ARM64, 5000, [0; 6]), ENOSYS, "newer than the table");
+    let kill = Action::KillProcess.value();
+    assert_eq!(answer(&filter, X86, 0, [0; 6]), kill, "programs of another architecture");
+    // What is decided for one is decided for the other, wherever both have the call.
+    let other = default_filter();
+    for (name, x86_64, aarch64) in syscalls::TABLE {
+        if [*x86_64, *aarch64].contains(&syscalls::NONE) {
+            continue;
+        }
+        let one = answer(&other, X86, u32::from(*x86_64), [0; 6]);
+        assert_eq!(answer(&filter, ARM64, u32::from(*aarch64), [0; 6]), one, "{name}");
+    }
+}

@@ -150,6 +150,9 @@ pub(crate) fn caller() -> ExitCode {
     if options.contains("stdin") {
         spec.stdin = corten_runtime::Stdin::Inherit;
     }
+    if options.contains("host-processes") {
+        spec.namespaces.pid = corten_runtime::Namespace::Host;
+    }
     if options.contains("memory") {
         spec.resources.memory_bytes = Some(corten_runtime::Limit::required(64 << 20));
     }

@@ -100,7 +100,8 @@ const TESTS: &[Test] = tests! {
         ids_are_those_that_were_chosen,
         mounts_of_the_host_reach_a_container_only_when_asked_for,
         mounts_of_a_container_reach_the_host_only_when_asked_for,
-        a_namespace_that_is_not_there_stops_the_container;
+        a_namespace_that_is_not_there_stops_the_container,
+        processes_among_those_of_the_host_end_with_a_killed_caller;
     escape:
         file_systems_cannot_be_mounted,
         namespaces_cannot_be_made_or_entered,

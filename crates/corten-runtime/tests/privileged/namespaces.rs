@@ -17,7 +17,7 @@ use corten_sys::{file, mount, namespace};
 use corten_testkit::{Need, require};
 
 use crate::common::{
-    Done, World, chain, done, eventually, planned, processes_with, try_run, unique_id,
+    Done, World, chain, done, eventually, planned, processes_with, start_caller, try_run, unique_id,
 };
 
 pub(crate) const IN_FIRST_THREAD: bool = false;
@@ -315,4 +315,19 @@ pub(crate) fn a_namespace_that_is_not_there_stops_the_container() {
     spec.namespaces.network = Namespace::Join(plain);
     let error = try_run(&spec).expect_err("it is none");
     assert!(chain(&error).contains("failed to join the namespace"), "{}", chain(&error));
+}
+
+pub(crate) fn processes_among_those_of_the_host_end_with_a_killed_caller() {
+    require!(Need::Root, Need::Cgroup);
+    let world = World::new();
+    let (id, word) = (unique_id(), unique_id());
+    let script = format!(
+        "perl -e 'exit if fork; setpgrp; exit if fork; $0 = \"{word}\"; sleep 1000' {word}; echo runs; sleep 1000"
+    );
+    let (caller, mut output) = start_caller(&world, &id, &script, "host-processes");
+    let mut line = [0; 5];
+    std::io::Read::read_exact(&mut output, &mut line).expect("it runs");
+    eventually("the one that is left behind", || !processes_with(&word).is_empty());
+    caller.kill_and_wait().expect("our child");
+    eventually("the end of all", || processes_with(&word).is_empty());
 }

@@ -1,6 +1,7 @@
 //! `corten run` and `corten create`: an image and flags to a container.
 
 mod describe;
+mod gpu;
 mod isolation;
 mod mounts;
 pub(super) mod options;

@@ -13,8 +13,8 @@ use crate::cli::{ContainerArgs, NetworkFlag};
 use crate::commands::{Context, flag};
 use crate::error::CliError;
 
-use super::isolation;
 use super::mounts::{Mounts, UsedVolume};
+use super::{gpu, isolation};
 
 /// Files of users and groups beyond this are not read.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
@@ -69,7 +69,7 @@ impl Request {
         let groups = read_accounts(snapshot, "/etc/group")?;
         isolation::isolate(context, arguments, store, &groups, &mut spec)?;
         isolation::warn_of_privileges(context, arguments, &spec);
-        devices(context, arguments, &mut spec)?;
+        devices(context, arguments, snapshot, &mut spec)?;
         spec.host_files = HostFiles::for_container(&spec)?;
         Ok(Self { spec, volumes })
     }
@@ -204,6 +204,7 @@ fn rlimits(arguments: &ContainerArgs) -> Result<Vec<Rlimit>, CliError> {
 fn devices(
     context: &Context,
     arguments: &ContainerArgs,
+    snapshot: &Snapshot,
     spec: &mut ContainerSpec,
 ) -> Result<(), CliError> {
     let mut names = Vec::new();
@@ -231,6 +232,9 @@ fn devices(
         }
     }
     injection.apply(spec);
+    if names.iter().any(|name| name.starts_with("nvidia.com/gpu")) {
+        gpu::check(context, arguments.quiet, snapshot, &injection, spec)?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod conformance;
 mod cp;
 mod devices;
 mod entitlements;
+mod escape;
 mod exec;
 mod files;
 mod interrupted;
