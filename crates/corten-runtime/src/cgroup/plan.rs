@@ -61,9 +61,10 @@ pub(crate) fn plan(
     let mut groups: BTreeMap<String, GroupPlan> = BTreeMap::new();
     for wanted in limits::wanted(&spec.resources) {
         let controller = if v2 { wanted.controller_v2 } else { wanted.controller };
-        let missing = match wanted.only_v1 && v2 {
-            true => Err(("cgroup v2 does not know it".to_owned(), "leave it out")),
-            false => available(facts, controller),
+        let missing = if wanted.only_v1 && v2 {
+            Err(("cgroup v2 does not know it".to_owned(), "leave it out"))
+        } else {
+            available(facts, controller)
         };
         if let Err((reason, remedy)) = missing {
             if wanted.required {
@@ -74,7 +75,7 @@ pub(crate) fn plan(
         }
         add(&mut groups, facts, wanted);
     }
-    if let Some(rules) = device_rules(spec, host)? {
+    if let Some(rules) = device_rules(spec, host) {
         match devices_available(facts, host) {
             Ok(()) => limit_devices(&mut groups, facts, &rules),
             Err(reason) => notices.push(Notice::DevicesNotLimited { reason }),
@@ -115,16 +116,13 @@ fn below(facts: &CgroupFacts, parent: Option<&str>) -> Result<CgroupFacts, PlanE
 
 /// What may be opened, where that is less than the nodes that the container has, or where it could make
 /// nodes of its own.
-fn device_rules(
-    spec: &ContainerSpec,
-    host: &HostFacts,
-) -> Result<Option<Vec<DeviceRule>>, PlanError> {
+fn device_rules(spec: &ContainerSpec, host: &HostFacts) -> Option<Vec<DeviceRule>> {
     let restricted = spec.devices.iter().any(|device| !device.access.is_whole());
     let makes_nodes = spec.user_namespace == UserNamespace::Host
         && !host.is_rootless()
         && spec.capabilities.contains(&Capability::Mknod);
     if spec.all_devices || !(restricted || makes_nodes || !spec.device_rules.is_empty()) {
-        return Ok(None);
+        return None;
     }
     let mut rules = vec![DeviceRule::NOTHING];
     rules.extend(&spec.device_rules);
@@ -140,7 +138,7 @@ fn device_rules(
         refused.extend(rule.rest());
     }
     rules.extend(refused);
-    Ok(Some(rules))
+    Some(rules)
 }
 
 /// Says why devices cannot be limited.

@@ -246,16 +246,15 @@ fn prepare(
         socket::send(container, b"mounts", &[]).map_err(Failure::of("hand over the mounts"))?;
         return Report::Prepared.send(control, &[]).map_err(Failure::of("tell that all is ready"));
     }
-    let Mounts { root, sources } = match early {
-        Some(mounts) => mounts,
-        None => {
-            for limit in &plan.raised_limits {
-                raise(Some(pid), *limit)?;
-            }
-            adjust_oom(plan, &pid.to_string())?;
-            let user_namespace = layers::user_namespace(plan, pid)?;
-            make_mounts(plan, user_namespace.as_ref().map(AsFd::as_fd))?
+    let Mounts { root, sources } = if let Some(mounts) = early {
+        mounts
+    } else {
+        for limit in &plan.raised_limits {
+            raise(Some(pid), *limit)?;
         }
+        adjust_oom(plan, &pid.to_string())?;
+        let user_namespace = layers::user_namespace(plan, pid)?;
+        make_mounts(plan, user_namespace.as_ref().map(AsFd::as_fd))?
     };
     let mut fds = vec![root.as_fd()];
     fds.extend(sources.iter().map(AsFd::as_fd));

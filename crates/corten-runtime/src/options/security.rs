@@ -79,8 +79,9 @@ pub fn parse_security_option(text: &str) -> Result<SecurityOption, OptionError> 
         ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::SeccompUnconfined),
         // Docker's name of the default.
-        ("seccomp", Some("builtin")) | ("label", Some("disable")) => Ok(SecurityOption::AsItIs),
-        ("apparmor", Some("unconfined")) => Ok(SecurityOption::AsItIs),
+        ("seccomp", Some("builtin"))
+        | ("label", Some("disable"))
+        | ("apparmor", Some("unconfined")) => Ok(SecurityOption::AsItIs),
         ("seccomp", Some(file)) if !file.is_empty() => {
             Ok(SecurityOption::SeccompFile(PathBuf::from(file)))
         }

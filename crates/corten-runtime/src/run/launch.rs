@@ -57,10 +57,8 @@ pub(super) fn launch(
         super::give_pipes(given, owner)?;
     }
     // In a user namespace of others, the helper may not start anything in our groups.
-    let cgroup = match plan.joins_users() {
-        false => groups.open_v2().map_err(RunError::Cgroup)?,
-        true => None,
-    };
+    let cgroup =
+        if plan.joins_users() { None } else { groups.open_v2().map_err(RunError::Cgroup)? };
 
     let program = own_program().map_err(failed("protect the own program"))?;
     let path = format!("/proc/self/fd/{}", raw(program));

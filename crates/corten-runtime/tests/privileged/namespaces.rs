@@ -1,6 +1,8 @@
 //! Namespaces that a container shares with the host or with another container, and mounts that go back
 //! and forth.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -50,7 +52,7 @@ fn beside(spec: &ContainerSpec, work: impl FnOnce(u32)) {
         });
         // Also when the work fails.
         let end = EndAtDrop(&cancelled);
-        let pid = receiver.recv_timeout(Duration::from_secs(60)).expect("the container starts");
+        let pid = receiver.recv_timeout(Duration::from_mins(1)).expect("the container starts");
         work(pid);
         drop(end);
         container.join().expect("no panic").expect("it ran");
@@ -197,7 +199,6 @@ pub(crate) fn ids_are_those_that_were_chosen() {
         [" 0 1895825408 10", " 1000 1912602624 5", "1003", "0", "0"],
         "{done:?}"
     );
-    use std::os::unix::fs::MetadataExt as _;
     let made = file::metadata(&volume.join("made")).expect("it was made");
     assert_eq!(made.uid(), 1003, "on disk, ids are those inside");
 }
@@ -219,7 +220,6 @@ fn shared_directory(world: &World) -> PathBuf {
     let path = world.path("shared");
     file::create_dirs(&path.join("below"), 0o755).expect("a test can make directories");
     let copy = mount::copy_path(&path, false).expect("root may");
-    use std::os::fd::AsFd as _;
     mount::attach_at(copy.as_fd(), &path).expect("root may");
     mount::propagate(copy.as_fd(), mount::Propagation::Shared).expect("root may");
     path

@@ -42,9 +42,8 @@ pub(super) fn check(
     }
     let packages = packages(snapshot)?;
     match gpu::judge(&Needs { environment: &spec.env, packages: &packages }, driver) {
-        Fit::Well => {}
         Fit::Partly(text) if !is_quiet => context.ui.warning(&text),
-        Fit::Partly(_) => {}
+        Fit::Well | Fit::Partly(_) => {}
         Fit::Not(text) => {
             return Err(CliError::new(text)
                 .hint("`-e NVIDIA_DISABLE_REQUIRE=1` starts it all the same".to_owned()));

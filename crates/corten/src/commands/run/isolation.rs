@@ -171,9 +171,10 @@ fn users(text: &str) -> Result<UserNamespace, CliError> {
 }
 
 fn security(arguments: &ContainerArgs, spec: &mut ContainerSpec) -> Result<(), CliError> {
-    let defaults: BTreeSet<Capability> = match arguments.isolation.privileged {
-        true => spec.capabilities.clone(),
-        false => default_capabilities(),
+    let defaults: BTreeSet<Capability> = if arguments.isolation.privileged {
+        spec.capabilities.clone()
+    } else {
+        default_capabilities()
     };
     spec.capabilities = flag(
         "cap-add",

@@ -4,6 +4,7 @@
 //! Should a test fail, the host must not suffer: what is written is what is there already.
 
 use std::fmt::Write as _;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
@@ -370,7 +371,6 @@ fn a_program_of_a_volume_gains_nothing_by_its_bits() {
 #[test]
 fn sockets_without_a_file_are_those_of_the_containers_network() {
     require!(NEEDS[0], NEEDS[1]);
-    use std::os::linux::net::SocketAddrExt as _;
     let all = world(None);
     let name = format!("corten-test-{}", corten_sys::random::name());
     let address = SocketAddr::from_abstract_name(&name).expect("a short name");
