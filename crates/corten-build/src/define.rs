@@ -276,6 +276,7 @@ fn hash_run(op: &RunOp, key: &mut KeyHasher) {
         Network::Default => "default",
         Network::None => "none",
         Network::Host => "host",
+        Network::User => "user",
     });
     key.text(&op.hostname).number(op.mounts.len() as u64);
     key.text(if op.normalise { NORMAL_FORM } else { "as written" });

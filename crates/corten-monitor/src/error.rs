@@ -2,6 +2,7 @@
 
 use std::io;
 
+use corten_runtime::network::{MacError, NetworkError};
 use corten_runtime::{PlanError, RunError, SettleError};
 use corten_store::StoreError;
 use corten_sys::error::IoError;
@@ -42,6 +43,13 @@ pub enum MonitorError {
     PeerOfUser,
     #[error(transparent)]
     Settle(#[from] SettleError),
+    /// A network that the container is made for is no more.
+    #[error("the network `{name}`, which the container is made for, is no more")]
+    NetworkGone { name: String },
+    #[error("failed to read the container's hardware address")]
+    Mac(#[source] MacError),
+    #[error("failed to find the container's networks")]
+    Network(#[source] NetworkError),
     /// The monitor could not do what it was asked for.
     #[error("{message}")]
     Refused { message: String, hint: Option<String> },
@@ -53,6 +61,10 @@ impl MonitorError {
         match self {
             Self::Version { .. } => Some("use that version for it, or remove it".to_owned()),
             Self::Store(error) => error.hint(),
+            Self::Network(error) => error.hint(),
+            Self::NetworkGone { name } => {
+                Some(format!("make it anew: `corten network create {name}`"))
+            }
             Self::NotStarted { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
             Self::PeerIsGone { id } => {
                 let id = short(id);

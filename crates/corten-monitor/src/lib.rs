@@ -30,6 +30,7 @@ mod foreground;
 mod health;
 pub mod log;
 mod monitor;
+mod networks;
 mod pause;
 mod peers;
 mod restart;
@@ -43,6 +44,9 @@ pub use error::MonitorError;
 pub use foreground::Foreground;
 pub use health::{Check, Health, HealthReport, HealthStatus};
 pub use monitor::main;
+pub use networks::{
+    endpoint_of, forget as forget_network, network_of, own_network, reserved, settle,
+};
 pub use pause::is_paused;
 pub use peers::{Peers, find_peers};
 pub use restart::{ParseRestartError, Restart};

@@ -18,6 +18,7 @@ use crate::definition::Definition;
 use crate::error::{Failed, MonitorError};
 use crate::health;
 use crate::log;
+use crate::networks;
 use crate::peers::find_peers;
 use crate::restart::Backoff;
 use crate::serve::{heed_signals, serve};
@@ -194,6 +195,11 @@ impl Watch<'_> {
         spec.rootfs = Rootfs::layered(lowers, self.container.upper(), self.container.work());
         spec.rootfs.readonly = readonly;
         spec.rootfs.volatile = self.container.record().remove_at_end;
+        // As it is now: it may have been renamed, or put on another network.
+        if let Some(now) = self.store.container(&self.container.record().id).map_err(Failed::of)? {
+            networks::settle(&self.store, &now.record, &mut spec)
+                .map_err(|error| Failed { hint: error.hint(), ..Failed::of(&error) })?;
+        }
         spec.host_files = HostFiles::for_container(&spec).map_err(Failed::of)?;
         let facts = HostFacts::gather().map_err(Failed::of)?;
         spec.settle().map_err(|error| Failed::of_own(&error.into()))?;

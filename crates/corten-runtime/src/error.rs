@@ -124,6 +124,8 @@ pub enum RunError {
     Namespace(#[source] IoError),
     #[error("failed to connect the container to the network")]
     Network(#[source] NetworkError),
+    #[error("the container's network has no way to the host that `host-gateway` could stand for")]
+    NoHostGateway,
     #[error("failed to encode the plan")]
     Encode(#[source] serde_json::Error),
     #[error("the container's helper process ended without a word")]
@@ -150,6 +152,9 @@ impl RunError {
                 Some("this kernel's control groups cannot limit that: leave it out".to_owned())
             }
             Self::OwnersRefused { .. } => Some("run it with `--userns host`".to_owned()),
+            Self::NoHostGateway => {
+                Some("give the host's address instead: `--add-host NAME:ADDRESS`".to_owned())
+            }
             Self::Step { step, source, .. } => crate::run::step_hint(step, source),
             _ => None,
         }

@@ -14,6 +14,9 @@ pub(crate) const REPORT_BYTES_MAX: usize = 64 * 1024;
 /// The caller's word that control groups and network are attached.
 pub(crate) const GO: &[u8] = b"go";
 
+/// The word with a file of hosts behind it: some thousand lines.
+pub(crate) const GO_BYTES_MAX: usize = 128 * 1024;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Report {

@@ -1,6 +1,7 @@
 //! What a caller wants: one container, described without any fact about the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use rustix::process::Resource;
@@ -14,7 +15,7 @@ pub(crate) use crate::cgroup::{DeviceAccess, DeviceKind, DeviceRule};
 use crate::facts::SEARCH_PATH;
 use crate::namespaces::{Namespace, Namespaces, Propagation, SharedMemory, UserNamespace};
 use crate::network::ports::PortMapping;
-use crate::network::{self, resolv};
+use crate::network::{self, HostAddress, Networking, resolv};
 pub(crate) use crate::resources::{Limit, Resources};
 use crate::secret::Secret;
 
@@ -58,6 +59,9 @@ pub struct ContainerSpec {
     pub host_files: HostFiles,
     pub network: Network,
     pub ports: Vec<PortMapping>,
+    /// Networks that somebody has made, names, and what else most containers have no wishes for.
+    #[serde(default)]
+    pub networking: Networking,
     /// A port of the container's own loopback address on which the caller listens: the socket goes
     /// to [`crate::Io::listener`] before the program starts.
     pub listen_port: Option<u16>,
@@ -115,6 +119,7 @@ impl ContainerSpec {
             host_files: HostFiles::default(),
             network: Network::None,
             ports: Vec::new(),
+            networking: Networking::default(),
             listen_port: None,
             capabilities: default_capabilities(),
             no_new_privileges: true,
@@ -138,14 +143,16 @@ impl ContainerSpec {
     /// Returns the host name inside: the chosen one, else the beginning of the id, as in Docker.
     pub fn hostname(&self) -> &str {
         let short = self.id.get(..12).unwrap_or(&self.id);
-        self.hostname.as_deref().unwrap_or(short)
+        let joined = self.networking.joined.as_ref().map(|joined| joined.hostname.as_str());
+        let joined = joined.filter(|name| !name.is_empty());
+        self.hostname.as_deref().or(joined).unwrap_or(short)
     }
 
     /// Returns where the network namespace comes from, whichever part of the spec says so.
     pub fn network_namespace(&self) -> &Namespace {
         match self.network {
             Network::Host => &Namespace::Host,
-            Network::None | Network::Default => &self.namespaces.network,
+            Network::None | Network::Default | Network::User => &self.namespaces.network,
         }
     }
 }
@@ -349,12 +356,36 @@ impl HostFiles {
             None
         };
         let hostname = spec.hostname();
+        let names = &spec.networking.names;
+        let own = resolv::plan_resolv_conf(spec.network, &host, helper, names).text;
+        let joined = spec.networking.joined.as_ref();
+        let hosts = joined.and_then(|joined| joined.hosts.clone());
+        let resolv_conf = joined.and_then(|joined| joined.resolv_conf.clone());
         Ok(Self {
-            resolv_conf: Some(resolv::plan_resolv_conf(spec.network, &host, helper).text),
-            hosts: Some(resolv::hosts_file(hostname, None, &[])),
+            resolv_conf: Some(resolv_conf.unwrap_or(own)),
+            hosts: Some(hosts.unwrap_or_else(|| {
+                // What is not known yet comes when the network is there.
+                let gateway = (spec.network == Network::Host).then(|| [127, 0, 0, 1].into());
+                resolv::hosts_file(hostname, &[], &hosts_of(&spec.networking.hosts, gateway))
+            })),
             hostname: Some(format!("{hostname}\n")),
         })
     }
+}
+
+/// The lines of `/etc/hosts` that can be written, `gateway` being how the container reaches the host.
+pub(crate) fn hosts_of(
+    wanted: &[(String, HostAddress)],
+    gateway: Option<IpAddr>,
+) -> Vec<(String, IpAddr)> {
+    let known = wanted.iter().filter_map(|(name, address)| {
+        let address = match address {
+            HostAddress::Gateway => gateway?,
+            HostAddress::Address(address) => *address,
+        };
+        Some((name.clone(), address))
+    });
+    known.collect()
 }
 
 /// What the container sees of the network.
@@ -367,6 +398,8 @@ pub enum Network {
     Host,
     /// Its own, with a way out.
     Default,
+    /// Its own, with a place on each network of [`ContainerSpec::networking`].
+    User,
 }
 
 /// The system call filter.

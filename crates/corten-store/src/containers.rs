@@ -30,6 +30,7 @@ use crate::error::StoreError;
 use crate::images::Image;
 use crate::layer::LayerId;
 use crate::lease::Pin;
+use crate::networks::ContainerNetwork;
 use crate::store::{Inner, Store};
 use crate::write::{Durability, read_json};
 
@@ -58,12 +59,20 @@ pub struct ContainerRecord {
     /// for over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ContainerConfig>,
+    /// Its places on networks; `None` for one that has what its definition says.
+    #[serde(default)]
+    pub networks: Option<Vec<ContainerNetwork>>,
 }
 
 impl ContainerRecord {
     /// Returns true if the container mounts this volume.
     pub fn has_volume(&self, name: &str) -> bool {
         self.volumes.iter().chain(&self.anonymous_volumes).any(|known| known == name)
+    }
+
+    /// Returns true if the container is made for the network of this id.
+    pub fn is_on(&self, network: &str) -> bool {
+        self.networks.iter().flatten().any(|known| known.network == network)
     }
 }
 
@@ -270,6 +279,23 @@ impl Store {
         })?;
         drop(lock);
         Ok(())
+    }
+
+    /// Changes what networks a container is made for, whether it runs or not.
+    pub fn change_networks(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Option<Vec<ContainerNetwork>>),
+    ) -> Result<(), StoreError> {
+        self.run(|inner| {
+            inner.check_writable()?;
+            let _names = lock_records(inner)?;
+            let folder = folder(inner, id)?;
+            let missing = || StoreError::ContainerMissing { id: id.to_owned() };
+            let mut record = read_record(&folder)?.ok_or_else(missing)?;
+            change(&mut record.networks);
+            inner.put_json(&folder.join("record.json"), &record, Durability::Durable)
+        })
     }
 
     /// Finds all containers, in the order of their ids.
@@ -621,6 +647,7 @@ mod tests {
             volumes: Vec::new(),
             anonymous_volumes: Vec::new(),
             config: None,
+            networks: None,
         }
     }
 

@@ -293,6 +293,20 @@ pub enum StoreError {
         /// One of its containers.
         container: String,
     },
+    /// A network cannot have this name.
+    #[error("`{name}` cannot be the name of a network")]
+    NetworkNameForm {
+        /// The name.
+        name: String,
+    },
+    /// A network that containers are made for cannot be removed.
+    #[error("the network `{name}` has containers: {}", .containers.join(", "))]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// All of its containers.
+        containers: Vec<String>,
+    },
     /// There is no such container, or not any more.
     #[error("there is no container {}", id.get(..12).unwrap_or(id))]
     ContainerMissing {
@@ -396,6 +410,14 @@ impl StoreError {
             }
             Self::VolumeInUse { container, .. } => {
                 format!("remove the container first: `corten rm {container}`")
+            }
+            Self::NetworkNameForm { .. } => "use letters, digits, `_`, `.` and `-`".to_owned(),
+            Self::NetworkInUse { name, containers } => {
+                let container = containers.first().map(String::as_str).unwrap_or_default();
+                format!(
+                    "take them off it: `corten network disconnect {name} {container}`, or remove \
+                     them: `corten rm {container}`"
+                )
             }
             Self::ContainerMissing { .. } => "`corten ps --all` lists them".to_owned(),
             Self::ImageTagged { .. } | Self::IndexTagged { .. } => {

@@ -24,6 +24,8 @@
 //!   leases/<id>                  what a live process uses; locked while it lives
 //!   tmp/<lease>/                 work in progress of that process
 //!   containers/                  belongs to the container commands
+//!   volumes/<name>/              directories that outlive containers
+//!   networks/<name>.json         what containers are on
 //!   caches/<name>                a directory of `RUN --mount=type=cache`
 //!   caches/<name>.linked/        the same while steps have it as a part of their root
 //!   caches/<name>.lock           held by who uses it
@@ -86,6 +88,7 @@ mod layout;
 mod lease;
 mod linked;
 mod merged;
+mod networks;
 mod recipe;
 mod refs;
 mod seal;
@@ -116,6 +119,7 @@ pub use layer::{Layer, LayerId, overlay_lowers};
 pub use lease::Lease;
 pub use linked::LinkedCache;
 pub use merged::{Merged, MergedEntry};
+pub use networks::{ContainerNetwork, NetworkRecord, NetworkShape};
 pub use refs::{Found, TagTarget, Tagged};
 pub use seal::Seal;
 pub use snapshot::{Links, Resolved, Snapshot, SnapshotEntry};

@@ -94,6 +94,13 @@ impl From<corten_monitor::MonitorError> for CliError {
     }
 }
 
+impl From<corten_runtime::network::NetworkError> for CliError {
+    fn from(error: corten_runtime::network::NetworkError) -> Self {
+        let hint = error.hint();
+        Self::new(error).hint(hint)
+    }
+}
+
 impl From<crate::settings::ConfigError> for CliError {
     fn from(error: crate::settings::ConfigError) -> Self {
         let hint = error.hint().to_owned();

@@ -192,7 +192,7 @@ fn recorded<'e>(
     match op.network {
         Network::None => Ok(None),
         // The host's network is refused before anything is done.
-        Network::Default | Network::Host => {
+        Network::Default | Network::Host | Network::User => {
             let is_offline = session.recorder.is_offline();
             let missing = if is_offline { session.recorder.missing()? } else { Vec::new() };
             if missing.is_empty() { Ok(Some(session)) } else { Err(StepError::Missing { missing }) }

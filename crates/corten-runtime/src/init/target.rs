@@ -62,6 +62,19 @@ pub fn open_setting(root: BorrowedFd<'_>, setting: &Path) -> Result<OwnedFd, Err
     rustix::fs::openat2(&proc, path, flags, Mode::empty(), resolve)
 }
 
+/// The kernel's `TMPFS_MAGIC`.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Opens one of the small files that a container has in memory, to be written anew. A path that leads
+/// anywhere else by now is refused.
+pub fn open_own_file(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let file = open_with(root, path, OFlags::WRONLY)?;
+    if u64::try_from(rustix::fs::fstatfs(&file)?.f_type) != Ok(TMPFS_MAGIC) {
+        return Err(Errno::XDEV);
+    }
+    Ok(file)
+}
+
 fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {

@@ -8,8 +8,9 @@ use corten_sys::error::IoError;
 use corten_sys::netlink::NetlinkError;
 use serde::Serialize;
 
-use super::plan::{BRIDGE, Subnet};
+use super::plan::BRIDGE;
 use super::ports::{PortError, Protocol};
+use super::subnet::Subnet;
 
 /// A network that could not be made or taken down.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,10 @@ pub enum NetworkError {
     #[error("failed to enter the network namespace of the container")]
     Enter(#[source] io::Error),
     /// The name of our bridge belongs to something else.
-    #[error("the network interface `{BRIDGE}` exists and is not a bridge but `{kind}`")]
+    #[error("the network interface `{name}` exists and is not a bridge but `{kind}`")]
     NotABridge {
+        /// Its name.
+        name: String,
         /// What it is.
         kind: String,
     },
@@ -48,6 +51,64 @@ pub enum NetworkError {
         /// How many leases there are.
         containers: usize,
     },
+    /// The address that was asked for is another container's.
+    #[error("the address {address} is taken by the container `{holder}`")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Its container.
+        holder: String,
+    },
+    /// The address that was asked for cannot be a container's.
+    #[error("the address {address} cannot be had: {reason}")]
+    AddressRefused {
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        reason: String,
+    },
+    /// An IPv6 address on a network without IPv6.
+    #[error("the network `{network}` has no addresses of IPv6")]
+    NoIpv6 {
+        /// The network.
+        network: String,
+    },
+    /// An ordinary user's containers have one network each.
+    #[error("the network `{network}` needs root: an ordinary user's containers cannot be on it")]
+    Rootless {
+        /// The network.
+        network: String,
+    },
+    /// The container has no network of its own that could be changed.
+    #[error("the container runs with `{mode}` as its network, which has no place for another one")]
+    NotConnectable {
+        /// `host`, `none` or the like.
+        mode: String,
+    },
+    /// The container is on the network already.
+    #[error("the container is on the network `{network}` already")]
+    AlreadyOn {
+        /// The network.
+        network: String,
+    },
+    /// The container is not on the network.
+    #[error("the container is not on the network `{network}`")]
+    NotOn {
+        /// The network.
+        network: String,
+    },
+    /// What a running container's network is cannot be read.
+    #[error("the record of a running container's network cannot be read")]
+    Record(#[source] serde_json::Error),
+    /// The server of names could not be started, or ended badly.
+    #[error("failed to {operation} the name server of the container")]
+    Names {
+        /// A verb.
+        operation: &'static str,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// Packets are not passed on, and we may not change that.
     #[error("failed to turn on the forwarding of packets")]
     Forwarding(#[source] IoError),
@@ -55,7 +116,7 @@ pub enum NetworkError {
     #[error("the interface `{name}` did not appear in the container")]
     InterfaceMissing {
         /// Its name.
-        name: &'static str,
+        name: String,
     },
     /// Someone else listens on the port.
     #[error("port {port}/{protocol} of {address} is already in use{}", by(holder.as_deref()))]
@@ -150,8 +211,8 @@ impl NetworkError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Ports(error) => error.hint(),
-            Self::NotABridge { .. } => Some(format!(
-                "remove the interface with `ip link delete {BRIDGE}`, or use `--network host|none`"
+            Self::NotABridge { name, .. } => Some(format!(
+                "remove the interface with `ip link delete {name}`, or use `--network host|none`"
             )),
             Self::NoFreeSubnet { .. } => Some(format!(
                 "make the bridge with a subnet of your choice: `ip link add {BRIDGE} type bridge` \
@@ -159,6 +220,17 @@ impl NetworkError {
             )),
             Self::Forwarding(_) => Some(
                 "run `sysctl net.ipv4.ip_forward=1` on the host, or use `--network host|none`"
+                    .to_owned(),
+            ),
+            Self::AddressTaken { .. } => {
+                Some("leave out `--ip`, and a free one is taken; or stop that container".to_owned())
+            }
+            Self::NoIpv6 { .. } => Some(
+                "make it anew with `corten network create --ipv6`, or leave out `--ip6`".to_owned(),
+            ),
+            Self::Rootless { .. } => Some(
+                "run it as root, or leave out `--network`: published ports reach other containers \
+                 over the host"
                     .to_owned(),
             ),
             Self::PortInUse { port, protocol, holder: None, .. } => {

@@ -9,8 +9,9 @@ use corten_sys::netlink::route::{Address, Link, Route, RouteSocket};
 use serde::Serialize;
 
 use super::NetworkError;
-use super::plan::{BRIDGE, Subnet};
 use super::resolv;
+use super::subnet::{Subnet, Subnet6};
+use super::wish::Taken;
 
 /// The table of the routes that people write; 255 holds the host's own addresses.
 const MAIN_TABLE: u32 = 254;
@@ -28,6 +29,9 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Whether IPv4 packets are passed on between interfaces.
 pub(super) const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
+/// The same of IPv6; a kernel without IPv6 has no such file.
+pub(super) const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
 /// The host's network as far as a plan depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkFacts {
@@ -39,6 +43,8 @@ pub struct NetworkFacts {
     pub uplink_mtu: u32,
     /// Whether packets are passed on between interfaces.
     pub forwarding: bool,
+    /// The same of IPv6.
+    pub ipv6_forwarding: bool,
     /// The resolver configuration of the host.
     pub resolver: resolv::HostResolver,
 }
@@ -57,27 +63,53 @@ pub struct BridgeFacts {
 }
 
 impl NetworkFacts {
-    /// Asks the kernel of the calling thread's network namespace.
-    pub fn gather() -> Result<Self, NetworkError> {
+    /// Asks the kernel of the calling thread's network namespace, with the bridge of this name as ours.
+    pub fn gather(bridge: &str) -> Result<Self, NetworkError> {
         let mut socket = RouteSocket::open()?;
         let links = socket.links()?;
         let addresses = socket.addresses()?;
         let routes = socket.routes()?;
         let resolver = resolv::HostResolver::read()?;
-        let bridge = bridge_facts(&links, &addresses);
+        let bridge = bridge_facts(bridge, &links, &addresses);
         let own = bridge.as_ref().map(|bridge| bridge.link);
         Ok(Self {
             networks: networks(own, &addresses, &routes, &resolver),
             uplink_mtu: uplink_mtu(&links, &routes),
             forwarding: read_switch(Path::new(FORWARDING))?,
+            ipv6_forwarding: read_switch(Path::new(FORWARDING6)).unwrap_or_default(),
             bridge,
             resolver,
         })
     }
 }
 
-fn bridge_facts(links: &[Link], addresses: &[Address]) -> Option<BridgeFacts> {
-    let link = links.iter().find(|link| link.name == BRIDGE)?;
+/// Finds out what a new network must not overlap.
+pub fn taken() -> Result<Taken, NetworkError> {
+    let mut socket = RouteSocket::open()?;
+    let links = socket.links()?;
+    let addresses = socket.addresses()?;
+    let routes = socket.routes()?;
+    let routes6 = socket.ipv6_routes()?;
+    let resolver = resolv::HostResolver::read()?;
+    let subnet6 = |address, bits| match address {
+        IpAddr::V6(address) if !address.is_unicast_link_local() && !address.is_multicast() => {
+            Some(Subnet6::new(address, bits))
+        }
+        _ => None,
+    };
+    let routed = routes6.iter().filter(|route| route.prefix_bits > 0);
+    let mut subnets6: Vec<Subnet6> =
+        routed.filter_map(|route| subnet6(route.destination, route.prefix_bits)).collect();
+    subnets6.extend(addresses.iter().filter_map(|one| subnet6(one.address, one.prefix_bits)));
+    Ok(Taken {
+        subnets: networks(None, &addresses, &routes, &resolver),
+        subnets6,
+        interfaces: links.into_iter().map(|link| link.name).collect(),
+    })
+}
+
+fn bridge_facts(name: &str, links: &[Link], addresses: &[Address]) -> Option<BridgeFacts> {
+    let link = links.iter().find(|link| link.name == name)?;
     let own = addresses.iter().filter(|address| address.link == link.index);
     let addresses = own.filter_map(|one| match one.address {
         IpAddr::V4(address) => Some((address, one.prefix_bits)),
@@ -145,7 +177,7 @@ mod tests {
         Link {
             index,
             name: name.to_owned(),
-            kind: (name == BRIDGE).then(|| "bridge".to_owned()),
+            kind: (name == "corten0").then(|| "bridge".to_owned()),
             mtu,
             up: true,
             loopback: false,
@@ -226,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_facts_of_this_host_can_be_gathered() {
-        let facts = NetworkFacts::gather().unwrap();
+        let facts = NetworkFacts::gather("corten0").unwrap();
         assert!(facts.uplink_mtu >= MTU_MIN);
     }
 }

@@ -4,6 +4,9 @@
 //! DIRECTORY/lock            locked while an address is chosen and while the host is prepared
 //! DIRECTORY/last            the address that was given last, as text; losing it is harmless
 //! DIRECTORY/leases/ADDRESS  locked by the corten process of the container; says whose it is
+//! DIRECTORY/networks/ID/    `last` and `leases` of a network that somebody has made
+//! DIRECTORY/joined/ID       another container has the network namespace of this one
+//! DIRECTORY/containers/ID   where a running container is, see `register`
 //! DIRECTORY/helpers/NAME    locked by the corten process that a helper program serves
 //! ```
 //!
@@ -26,7 +29,8 @@ use corten_sys::process::PidFd;
 use corten_sys::{file, random};
 
 use super::NetworkError;
-use super::plan::Subnet;
+use super::register::Register;
+use super::subnet::Subnet;
 
 /// A lease is three short lines, and a line of `/proc/PID/stat` is below a page.
 const FILE_BYTES_MAX: u64 = 4096;
@@ -36,10 +40,26 @@ const DIRECTORY_MODE: u32 = 0o700;
 
 const HEADER: &str = "corten lease 1";
 
-/// The leases of one host.
+/// The leases of one network of one host.
 #[derive(Debug, Clone)]
 pub(super) struct Leases {
+    /// Of the host.
     directory: PathBuf,
+    /// Of the network.
+    place: PathBuf,
+}
+
+/// What addresses can be given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    pub(super) subnet: Subnet,
+    pub(super) gateway: Ipv4Addr,
+    /// Those to choose from, where nobody asks for one.
+    pub(super) range: Option<Subnet>,
+    /// The one that is asked for.
+    pub(super) exact: Option<Ipv4Addr>,
+    /// Those that others will ask for.
+    pub(super) reserved: &'a [Ipv4Addr],
 }
 
 /// A helper program that is to be ended if this process cannot do it.
@@ -77,7 +97,41 @@ impl Leases {
         for part in ["leases", "helpers"] {
             file::create_dirs(&directory.join(part), DIRECTORY_MODE)?;
         }
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self { directory: directory.to_owned(), place: directory.to_owned() })
+    }
+
+    /// Returns the leases of a network that somebody has made.
+    pub(super) fn of_network(&self, id: &str) -> Result<Self, IoError> {
+        let place = self.directory.join("networks").join(id);
+        file::create_dirs(&place.join("leases"), DIRECTORY_MODE)?;
+        Ok(Self { directory: self.directory.clone(), place })
+    }
+
+    /// Returns what is known of the containers that run here.
+    pub(super) fn register(&self) -> Register {
+        Register::at(&self.directory)
+    }
+
+    /// Notes that another container has the network namespace of this one.
+    pub(super) fn note_joiner(&self, _turn: &Turn, id: &str) -> Result<(), IoError> {
+        let folder = self.directory.join("joined");
+        file::create_dirs(&folder, DIRECTORY_MODE)?;
+        file::write(&folder.join(id), b"")
+    }
+
+    /// Returns true if another container has had the network namespace of this one.
+    pub(super) fn has_joiners(&self, id: &str) -> Result<bool, IoError> {
+        file::exists(&self.directory.join("joined").join(id))
+    }
+
+    pub(super) fn forget_joiners(&self, _turn: &Turn, id: &str) -> Result<(), IoError> {
+        let path = self.directory.join("joined").join(id);
+        file::absent_is_none(file::remove_file(&path)).map(drop)
+    }
+
+    /// Forgets a network that is no more.
+    pub(super) fn forget_network(&self, _turn: &Turn, id: &str) -> Result<(), IoError> {
+        file::remove_tree(&self.directory.join("networks").join(id))
     }
 
     /// Returns where the leases are.
@@ -90,29 +144,87 @@ impl Leases {
         Ok(Turn { _lock: FileLock::exclusive(&self.directory.join("lock"))? })
     }
 
-    /// Takes the next free address, never the gateway's.
+    /// Takes the next free address, never the gateway's, or the one that is asked for.
     pub(super) fn take(
         &self,
-        _turn: &Turn,
-        subnet: Subnet,
-        gateway: Ipv4Addr,
+        turn: &Turn,
+        choice: &Choice<'_>,
         holder: Holder<'_>,
     ) -> Result<Lease, NetworkError> {
-        let taken = self.sweep()?;
-        let free = |address: &Ipv4Addr| *address != gateway && !taken.contains(address);
-        let last = self.last();
-        let after = subnet.hosts().filter(|address| Some(*address) > last).find(free);
-        let address = after
-            .or_else(|| subnet.hosts().find(free))
-            .ok_or(NetworkError::NoFreeAddress { subnet, containers: taken.len() })?;
+        let taken = self.sweep(turn)?;
+        let address = match choice.exact {
+            Some(address) => self.check(choice, &taken, address)?,
+            None => self.next(choice, &taken)?,
+        };
         let path = self.path(address);
         let mut lock = FileLock::try_exclusive(&path)?.ok_or_else(|| {
             // Nobody locks a lease without the turn, except a process that ends a moment later.
             IoError::new("lock", &path, std::io::Error::from(std::io::ErrorKind::WouldBlock))
         })?;
         lock.append(describe(holder).as_bytes())?;
-        file::write(&self.directory.join("last"), address.to_string().as_bytes())?;
+        if choice.exact.is_none() {
+            file::write(&self.place.join("last"), address.to_string().as_bytes())?;
+        }
         Ok(Lease { leases: self.clone(), address, lock })
+    }
+
+    fn next(&self, choice: &Choice<'_>, taken: &[Ipv4Addr]) -> Result<Ipv4Addr, NetworkError> {
+        let subnet = choice.subnet;
+        let within = choice.range.unwrap_or(subnet);
+        let (first, last_host) = (subnet.first(), subnet.last());
+        let free = |address: &Ipv4Addr| {
+            *address != choice.gateway
+                && !taken.contains(address)
+                && !choice.reserved.contains(address)
+        };
+        // All of a range can be given, unless it begins or ends where the subnet does.
+        let all = || {
+            (within.first().to_bits()..=within.last().to_bits())
+                .map(Ipv4Addr::from_bits)
+                .filter(move |address| *address != first && *address != last_host)
+        };
+        let last = self.last();
+        let after = all().filter(|address| Some(*address) > last).find(free);
+        let address = after.or_else(|| all().find(free));
+        address.ok_or(NetworkError::NoFreeAddress { subnet: within, containers: taken.len() })
+    }
+
+    fn check(
+        &self,
+        choice: &Choice<'_>,
+        taken: &[Ipv4Addr],
+        address: Ipv4Addr,
+    ) -> Result<Ipv4Addr, NetworkError> {
+        let subnet = choice.subnet;
+        let refused =
+            |reason: String| NetworkError::AddressRefused { address: address.into(), reason };
+        if !subnet.contains(address) {
+            return Err(refused(format!("the network has {subnet}")));
+        }
+        if address == choice.gateway {
+            return Err(refused("it is the gateway's".to_owned()));
+        }
+        if subnet.bits() < 31 && (address == subnet.first() || address == subnet.last()) {
+            return Err(refused(format!("it is the first or the last one of {subnet}")));
+        }
+        if !taken.contains(&address) {
+            return Ok(address);
+        }
+        let id = self.holder(address).unwrap_or_default();
+        let known = self.register().read(&id);
+        let holder = known.map_or(id, |container| container.name);
+        Err(NetworkError::AddressTaken { address: address.into(), holder })
+    }
+
+    /// Returns the id of the container that an address is for.
+    fn holder(&self, address: Ipv4Addr) -> Option<String> {
+        let bytes = file::read_limited(&self.path(address), FILE_BYTES_MAX).ok()?;
+        container_of(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Gives an address back that this process does not hold itself.
+    pub(super) fn give_back(&self, _turn: &Turn, address: Ipv4Addr) -> Result<(), IoError> {
+        file::absent_is_none(file::remove_file(&self.path(address))).map(drop)
     }
 
     /// Remembers a helper program until the record is removed.
@@ -144,26 +256,30 @@ impl Leases {
     }
 
     fn path(&self, address: Ipv4Addr) -> PathBuf {
-        self.directory.join("leases").join(address.to_string())
+        self.place.join("leases").join(address.to_string())
     }
 
     /// Returns the address that was given last.
     fn last(&self) -> Option<Ipv4Addr> {
-        let bytes = file::read_limited(&self.directory.join("last"), FILE_BYTES_MAX).ok()?;
+        let bytes = file::read_limited(&self.place.join("last"), FILE_BYTES_MAX).ok()?;
         std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
     }
 
-    /// Removes the leases of dead containers and returns the addresses of the living.
-    fn sweep(&self) -> Result<Vec<Ipv4Addr>, IoError> {
+    /// Removes the leases of dead containers, with what else they left, and returns the addresses of
+    /// the living.
+    fn sweep(&self, turn: &Turn) -> Result<Vec<Ipv4Addr>, NetworkError> {
         let mut taken = Vec::new();
-        for name in file::list_dir(&self.directory.join("leases"))? {
+        for name in file::list_dir(&self.place.join("leases"))? {
             let Some(address) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
             let path = self.path(address);
             if is_held(&path)? {
                 taken.push(address);
-            } else {
-                file::absent_is_none(file::remove_file(&path))?;
+                continue;
             }
+            if let Some(id) = self.holder(address) {
+                self.register().sweep(turn, &id)?;
+            }
+            file::absent_is_none(file::remove_file(&path))?;
         }
         Ok(taken)
     }
@@ -175,12 +291,24 @@ impl Lease {
         self.address
     }
 
-    /// Gives the address back.
-    pub(super) fn release(self) -> Result<(), IoError> {
-        // Without the turn, the file could be another container's by the time it is removed.
-        let _turn = self.leases.turn()?;
+    /// Gives the address back within a turn.
+    pub(super) fn release_in(self, turn: &Turn) -> Result<(), IoError> {
         drop(self.lock);
-        file::absent_is_none(file::remove_file(&self.leases.path(self.address))).map(drop)
+        self.leases.give_back(turn, self.address)
+    }
+
+    /// Leaves the address to the container's first process: it is taken while that lives.
+    pub(super) fn leave(self) {
+        drop(self.lock);
+    }
+}
+
+#[cfg(test)]
+impl Lease {
+    /// Gives the address back in a turn of its own.
+    fn release(self) -> Result<(), IoError> {
+        let leases = self.leases.clone();
+        self.release_in(&leases.turn()?)
     }
 }
 
@@ -216,6 +344,16 @@ fn describe(holder: Holder<'_>) -> String {
     format!("{HEADER}\ncontainer {container_id}\nprocess {pid} {started}\n")
 }
 
+/// Reads the container of a lease; a text that is cut or foreign names none.
+fn container_of(text: &str) -> Option<String> {
+    let mut lines = text.lines();
+    if lines.next()? != HEADER {
+        return None;
+    }
+    let id = lines.find_map(|line| line.strip_prefix("container "))?;
+    Some(id.to_owned()).filter(|id| !id.is_empty())
+}
+
 /// Reads the process of a lease; a text that is cut or foreign names none.
 fn process_of(text: &str) -> Option<(i32, u64)> {
     let mut lines = text.lines();
@@ -230,7 +368,7 @@ fn process_of(text: &str) -> Option<(i32, u64)> {
 
 /// Returns when a living process was started, in ticks since boot: with its number it names the
 /// process for good.
-fn start_time(pid: i32) -> Option<u64> {
+pub(super) fn start_time(pid: i32) -> Option<u64> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
     let bytes = file::read_limited(&path, FILE_BYTES_MAX).ok()?;
     parse_start_time(&String::from_utf8_lossy(&bytes))
@@ -268,7 +406,81 @@ mod tests {
 
     fn take(leases: &Leases, bits: u8, holder: Holder<'_>) -> Result<Lease, NetworkError> {
         let turn = leases.turn().unwrap();
-        leases.take(&turn, subnet(bits), Ipv4Addr::new(10, 213, 0, 1), holder)
+        leases.take(&turn, &choice(bits), holder)
+    }
+
+    fn choice(bits: u8) -> Choice<'static> {
+        Choice {
+            subnet: subnet(bits),
+            gateway: Ipv4Addr::new(10, 213, 0, 1),
+            range: None,
+            exact: None,
+            reserved: &[],
+        }
+    }
+
+    fn take_exactly(leases: &Leases, last: u8) -> Result<Lease, NetworkError> {
+        let turn = leases.turn().unwrap();
+        let exact = Some(Ipv4Addr::new(10, 213, 0, last));
+        leases.take(&turn, &Choice { exact, ..choice(24) }, holder())
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_is_given_once() {
+        let directory = TempDir::new();
+        let leases = Leases::open(directory.path()).unwrap();
+        let held = take_exactly(&leases, 77).unwrap();
+        assert_eq!(last_octet(&held), 77);
+        let error = take_exactly(&leases, 77).unwrap_err();
+        assert_eq!(error.to_string(), "the address 10.213.0.77 is taken by the container `web`");
+        held.release().unwrap();
+        let held = take_exactly(&leases, 77).unwrap();
+        assert_eq!(last_octet(&take(&leases, 24, holder()).unwrap()), 2, "it is not the last one");
+        drop(held);
+    }
+
+    #[test]
+    fn an_address_that_is_not_a_containers_is_refused() {
+        let directory = TempDir::new();
+        let leases = Leases::open(directory.path()).unwrap();
+        for last in [0, 1, 255] {
+            let error = take_exactly(&leases, last).unwrap_err();
+            assert!(matches!(error, NetworkError::AddressRefused { .. }), "{error}");
+        }
+        let turn = leases.turn().unwrap();
+        let exact = Some(Ipv4Addr::new(10, 9, 0, 2));
+        let error = leases.take(&turn, &Choice { exact, ..choice(24) }, holder()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the address 10.9.0.2 cannot be had: the network has 10.213.0.0/24"
+        );
+    }
+
+    #[test]
+    fn addresses_are_given_from_the_range_and_not_those_that_others_will_ask_for() {
+        let directory = TempDir::new();
+        let leases = Leases::open(directory.path()).unwrap();
+        let reserved = [Ipv4Addr::new(10, 213, 0, 128)];
+        let range = Some(Subnet::new(Ipv4Addr::new(10, 213, 0, 128), 30));
+        let choice = Choice { range, reserved: &reserved, ..choice(24) };
+        let turn = leases.turn().unwrap();
+        let held: Vec<Lease> =
+            (0..3).map(|_| leases.take(&turn, &choice, holder()).unwrap()).collect();
+        assert_eq!(held.iter().map(last_octet).collect::<Vec<_>>(), [129, 130, 131]);
+        assert!(leases.take(&turn, &choice, holder()).is_err());
+    }
+
+    #[test]
+    fn networks_have_leases_of_their_own() {
+        let directory = TempDir::new();
+        let leases = Leases::open(directory.path()).unwrap();
+        let web = leases.of_network("ab").unwrap();
+        let one = take(&leases, 24, holder()).unwrap();
+        let two = take(&web, 24, holder()).unwrap();
+        assert_eq!((last_octet(&one), last_octet(&two)), (2, 2));
+        drop((one, two));
+        leases.forget_network(&leases.turn().unwrap(), "ab").unwrap();
+        assert!(!file::exists(&directory.path().join("networks/ab")).unwrap());
     }
 
     fn last_octet(lease: &Lease) -> u8 {

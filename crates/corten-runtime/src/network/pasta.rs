@@ -175,14 +175,16 @@ fn end_child(child: &Child) -> io::Result<()> {
 }
 
 /// Starts a helper program for a container and returns the container's address.
-pub(super) fn start(request: &NetworkRequest<'_>) -> Result<(Helper, Ipv4Addr), NetworkError> {
+pub(super) fn start(
+    request: &NetworkRequest<'_>,
+    leases: &Leases,
+) -> Result<(Helper, Ipv4Addr), NetworkError> {
     let choice = choose(&HelperFacts::gather(request.search_path))
         .map_err(|obstacles| NetworkError::RootlessUnavailable { obstacles })?;
-    let leases = open_records(request.state_dir)?;
     leases.end_orphans()?;
     let place = NamespaceFile::new(request, leases.directory())?;
     let started = match choice.kind {
-        Kind::Pasta => start_pasta(&choice.program, &place, &leases),
+        Kind::Pasta => start_pasta(&choice.program, &place, leases),
         Kind::Slirp => start_slirp(&choice.program, &place),
     };
     let removed = place.remove();
@@ -200,7 +202,7 @@ pub(super) fn start(request: &NetworkRequest<'_>) -> Result<(Helper, Ipv4Addr), 
 
 /// Opens the records where the caller keeps them or, for an ordinary user who may not write there,
 /// in the user's own place.
-fn open_records(state_dir: &Path) -> Result<Leases, NetworkError> {
+pub(super) fn open_records(state_dir: &Path) -> Result<Leases, NetworkError> {
     match Leases::open(state_dir) {
         Err(error) if is_not_ours(&error) => {
             let map = own_map("uid_map")?;

@@ -1,11 +1,12 @@
 //! Decides what has to be done for the bridge network. Pure.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use super::config::UserNetwork;
 use super::facts::NetworkFacts;
+use super::subnet::Subnet;
 use super::{NetworkError, Notice};
 
 /// The bridge that all containers of this host share.
@@ -32,66 +33,6 @@ const CANDIDATES: [[u8; 4]; 12] = [
     [192, 168, 228, 0],
     [198, 18, 212, 0],
 ];
-
-/// A network of IPv4 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Subnet {
-    first: Ipv4Addr,
-    bits: u8,
-}
-
-impl Subnet {
-    /// Makes the network that an address is in; more than 32 bits count as 32.
-    pub fn new(address: Ipv4Addr, bits: u8) -> Self {
-        let bits = bits.min(32);
-        let mask = !u32::MAX.checked_shr(u32::from(bits)).unwrap_or_default();
-        Self { first: Ipv4Addr::from_bits(address.to_bits() & mask), bits }
-    }
-
-    /// Returns the first address, which names the network.
-    pub fn first(self) -> Ipv4Addr {
-        self.first
-    }
-
-    /// Returns the number of bits that all its addresses share.
-    pub fn bits(self) -> u8 {
-        self.bits
-    }
-
-    /// Returns the last address, which is the broadcast address.
-    pub fn last(self) -> Ipv4Addr {
-        let host_bits = u32::MAX.checked_shr(u32::from(self.bits)).unwrap_or_default();
-        Ipv4Addr::from_bits(self.first.to_bits() | host_bits)
-    }
-
-    /// Returns true if the two have an address in common.
-    pub fn overlaps(self, other: Self) -> bool {
-        self.first <= other.last() && other.first <= self.last()
-    }
-
-    /// Returns true if the address is in the network.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        self.first <= address && address <= self.last()
-    }
-
-    /// Returns the addresses that hosts can have, without the network and broadcast addresses.
-    pub fn hosts(self) -> impl Iterator<Item = Ipv4Addr> {
-        let first = self.first.to_bits().saturating_add(1);
-        (first..self.last().to_bits()).map(Ipv4Addr::from_bits)
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.bits)
-    }
-}
-
-impl Serialize for Subnet {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// What has to be done so that the bridge can take a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -147,7 +88,8 @@ pub fn plan_bridge(facts: &NetworkFacts) -> Result<BridgePlan, NetworkError> {
             (BridgeStep::Create, first_host(subnet), subnet)
         }
         Some(found) if found.kind != "bridge" => {
-            return Err(NetworkError::NotABridge { kind: found.kind.clone() });
+            let (name, kind) = (BRIDGE.to_owned(), found.kind.clone());
+            return Err(NetworkError::NotABridge { name, kind });
         }
         Some(found) => match found.addresses.first() {
             None => {
@@ -173,6 +115,48 @@ pub fn plan_bridge(facts: &NetworkFacts) -> Result<BridgePlan, NetworkError> {
         subnet,
         mtu: facts.uplink_mtu,
         turn_on_forwarding: !facts.forwarding,
+        notices,
+    })
+}
+
+/// Decides about the bridge of a network that somebody has made.
+pub fn plan_user_bridge(
+    network: &UserNetwork,
+    facts: &NetworkFacts,
+) -> Result<BridgePlan, NetworkError> {
+    let mut notices = Vec::new();
+    let turn_on_forwarding = !facts.forwarding && !network.internal;
+    if turn_on_forwarding {
+        notices.push(Notice::note(
+            "turned on `net.ipv4.ip_forward`, without which no packet leaves the bridge",
+        ));
+    }
+    let subnet = network.ipv4.subnet;
+    if let Some(other) = facts.networks.iter().find(|other| other.overlaps(subnet)) {
+        notices.push(Notice::warning(format!(
+            "the network `{}` has {subnet}, which overlaps {other} of this host",
+            network.name
+        )));
+    }
+    let own = (network.ipv4.gateway, subnet.bits());
+    let bridge = match &facts.bridge {
+        None => BridgeStep::Create,
+        Some(found) if found.kind != "bridge" => {
+            let (name, kind) = (network.bridge.clone(), found.kind.clone());
+            return Err(NetworkError::NotABridge { name, kind });
+        }
+        Some(found) => match (found.addresses.contains(&own), found.up) {
+            (false, _) => BridgeStep::GiveAddress { link: found.link },
+            (true, false) => BridgeStep::SwitchOn { link: found.link },
+            (true, true) => BridgeStep::Keep { link: found.link },
+        },
+    };
+    Ok(BridgePlan {
+        bridge,
+        gateway: network.ipv4.gateway,
+        subnet,
+        mtu: network.mtu.unwrap_or(facts.uplink_mtu),
+        turn_on_forwarding,
         notices,
     })
 }
@@ -213,6 +197,7 @@ mod tests {
             networks: vec![subnet([192, 0, 2, 0], 24)],
             uplink_mtu: 1400,
             forwarding: true,
+            ipv6_forwarding: true,
             resolver: HostResolver::default(),
         }
     }
@@ -367,29 +352,5 @@ mod tests {
             assert!(one.first().is_private() || benchmark.contains(one.first()), "{one}");
             assert!(!subnets[..index].iter().any(|other| other.overlaps(*one)), "{one}");
         }
-    }
-
-    #[test]
-    fn subnets_know_what_they_overlap() {
-        let one = subnet([10, 213, 1, 7], 22);
-        assert_eq!(one.to_string(), "10.213.0.0/22");
-        assert_eq!(one.last(), Ipv4Addr::new(10, 213, 3, 255));
-        assert!(one.overlaps(subnet([0, 0, 0, 0], 0)));
-        assert!(one.overlaps(subnet([10, 213, 3, 255], 32)));
-        assert!(!one.overlaps(subnet([10, 213, 4, 0], 22)));
-        assert!(!one.overlaps(subnet([10, 212, 255, 255], 32)));
-    }
-
-    #[test]
-    fn a_network_of_one_address_has_no_hosts() {
-        assert_eq!(subnet([10, 0, 0, 1], 32).hosts().count(), 0);
-        assert_eq!(subnet([10, 0, 0, 0], 30).hosts().count(), 2);
-        assert_eq!(subnet([255, 255, 255, 255], 32).hosts().count(), 0);
-        assert_eq!(subnet([10, 213, 0, 0], 22).hosts().count(), 1022);
-    }
-
-    #[test]
-    fn more_than_32_bits_count_as_32() {
-        assert_eq!(subnet([10, 0, 0, 1], 77).to_string(), "10.0.0.1/32");
     }
 }

@@ -9,6 +9,8 @@ use corten_sys::file;
 use serde::Serialize;
 
 use super::Notice;
+use super::names::SERVER;
+use super::networking::NameOptions;
 use crate::spec::Network;
 
 /// The host's resolver configuration.
@@ -39,6 +41,12 @@ impl HostResolver {
         Ok(Self { resolv_conf: read(RESOLV_CONF)?, systemd_upstream: read(SYSTEMD_UPSTREAM)? })
     }
 
+    /// Returns the servers that the host asks.
+    pub(super) fn own_nameservers(&self) -> Vec<IpAddr> {
+        let own = self.resolv_conf.as_deref().unwrap_or_default();
+        own.lines().filter_map(nameserver).collect()
+    }
+
     /// Returns every server that either file names.
     pub(super) fn nameservers(&self) -> Vec<IpAddr> {
         let texts = [self.resolv_conf.as_deref(), self.systemd_upstream.as_deref()];
@@ -60,16 +68,37 @@ pub struct ResolvConf {
 /// Servers on the host's loopback addresses (systemd-resolved, dnsmasq, unbound) cannot be
 /// reached from a network namespace of its own; systemd-resolved says whom it asks itself. For a
 /// container without root, `helper` answers where no other server can be reached (see
-/// [`super::helper_nameserver`]).
+/// [`super::helper_nameserver`]). A container on networks with names asks its own server, which asks
+/// the others.
 pub fn plan_resolv_conf(
     network: Network,
     host: &HostResolver,
     helper: Option<IpAddr>,
+    wanted: &NameOptions,
 ) -> ResolvConf {
     let own = host.resolv_conf.as_deref().unwrap_or_default();
+    if network == Network::User {
+        let mut wanted = NameOptions { servers: vec![SERVER.into()], ..wanted.clone() };
+        let options = wanted.options.iter().map(String::as_str);
+        let hosts = own.lines().filter(|line| first_word(line) == Some("options"));
+        let known = options.chain(hosts.flat_map(|line| line.split_whitespace().skip(1)));
+        let known: Vec<String> = known.map(str::to_owned).collect();
+        if !known.iter().any(|option| option.starts_with("ndots:")) {
+            // Names without a dot are those of containers: they are asked for as they are, first.
+            wanted.options = known;
+            wanted.options.push("ndots:0".to_owned());
+        }
+        let text = with_wishes(own.lines().collect(), &wanted);
+        return ResolvConf { text, notices: Vec::new() };
+    }
     // Without a network no server can be reached, and with the host's every one can.
-    if network != Network::Default {
-        return ResolvConf { text: with_newline(own), notices: Vec::new() };
+    if network != Network::Default || !wanted.servers.is_empty() {
+        let text = if wanted.is_empty() {
+            with_newline(own)
+        } else {
+            with_wishes(own.lines().collect(), wanted)
+        };
+        return ResolvConf { text, notices: Vec::new() };
     }
     let reachable = |text: &str| text.lines().filter_map(nameserver).any(is_reachable);
     let upstream = host.systemd_upstream.as_deref().filter(|text| reachable(text));
@@ -83,8 +112,7 @@ pub fn plan_resolv_conf(
     let mut notices = Vec::new();
     if !reachable(source) && helper.is_none() {
         notices.push(Notice::warning(format!(
-            "the container has no name server: {}; give it one with a file mounted over \
-             `{RESOLV_CONF}`, or use `--network host`",
+            "the container has no name server: {}; give it one with `--dns`, or use `--network host`",
             if own.lines().any(is_nameserver_line) {
                 "those of the host listen on its loopback addresses only"
             } else {
@@ -92,7 +120,36 @@ pub fn plan_resolv_conf(
             }
         )));
     }
-    ResolvConf { text: first + &with_newline(&kept.join("\n")), notices }
+    ResolvConf { text: first + &with_wishes(kept, wanted), notices }
+}
+
+/// Puts what was wished for in the place of what the host has.
+fn with_wishes(lines: Vec<&str>, wanted: &NameOptions) -> String {
+    let is_replaced = |line: &&str| match first_word(line) {
+        Some("nameserver") => !wanted.servers.is_empty(),
+        Some("search" | "domain") => !wanted.search.is_empty(),
+        Some("options") => !wanted.options.is_empty(),
+        _ => false,
+    };
+    let mut text = String::new();
+    for server in &wanted.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    // As in Docker, a dot alone means that nothing is searched.
+    let search: Vec<&str> =
+        wanted.search.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
+    if !search.is_empty() {
+        text.push_str(&format!("search {}\n", search.join(" ")));
+    }
+    if !wanted.options.is_empty() {
+        text.push_str(&format!("options {}\n", wanted.options.join(" ")));
+    }
+    let kept: Vec<&str> = lines.into_iter().filter(|line| !is_replaced(line)).collect();
+    text + &with_newline(&kept.join("\n"))
+}
+
+fn first_word(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
 }
 
 fn with_newline(text: &str) -> String {
@@ -104,7 +161,7 @@ fn with_newline(text: &str) -> String {
 }
 
 fn is_nameserver_line(line: &str) -> bool {
-    line.split_whitespace().next() == Some("nameserver")
+    first_word(line) == Some("nameserver")
 }
 
 /// Returns the server that a line names; the scope of a link-local address is cut off.
@@ -129,14 +186,16 @@ fn is_reachable(server: IpAddr) -> bool {
 ///
 /// Without an address of its own the host name means 127.0.1.1, as on Debian, so that programs
 /// that look up their own name find it.
-pub fn hosts_file(hostname: &str, address: Option<IpAddr>, extra: &[(String, IpAddr)]) -> String {
+pub fn hosts_file(hostname: &str, addresses: &[IpAddr], extra: &[(String, IpAddr)]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n",
     );
     if !hostname.is_empty() && hostname != "localhost" {
-        let own = address.unwrap_or(IpAddr::from([127, 0, 1, 1]));
-        append(&mut text, own, hostname);
+        let none = [IpAddr::from([127, 0, 1, 1])];
+        for own in if addresses.is_empty() { none.as_slice() } else { addresses } {
+            append(&mut text, *own, hostname);
+        }
     }
     for (name, address) in extra {
         append(&mut text, *address, name);
@@ -159,7 +218,7 @@ mod tests {
             resolv_conf: own.map(str::to_owned),
             systemd_upstream: upstream.map(str::to_owned),
         };
-        let plan = plan_resolv_conf(network, &host, None);
+        let plan = plan_resolv_conf(network, &host, None, &NameOptions::default());
         let notices = plan.notices.iter().fold(String::new(), |text, one| text + &one.text + "\n");
         expected.assert_eq(&format!("{}---\n{notices}", plan.text));
     }
@@ -217,7 +276,7 @@ mod tests {
             None,
             &expect![[r#"
                 ---
-                the container has no name server: those of the host listen on its loopback addresses only; give it one with a file mounted over `/etc/resolv.conf`, or use `--network host`
+                the container has no name server: those of the host listen on its loopback addresses only; give it one with `--dns`, or use `--network host`
             "#]],
         );
     }
@@ -227,7 +286,7 @@ mod tests {
         let plan = |text: &str| {
             let host = HostResolver { resolv_conf: Some(text.to_owned()), systemd_upstream: None };
             let helper = Some(IpAddr::from([169, 254, 1, 1]));
-            let plan = plan_resolv_conf(Network::Default, &host, helper);
+            let plan = plan_resolv_conf(Network::Default, &host, helper, &NameOptions::default());
             assert_eq!(plan.notices, []);
             plan.text
         };
@@ -246,7 +305,7 @@ mod tests {
             Some("nameserver 127.0.0.1\n"),
             &expect![[r#"
                 ---
-                the container has no name server: those of the host listen on its loopback addresses only; give it one with a file mounted over `/etc/resolv.conf`, or use `--network host`
+                the container has no name server: those of the host listen on its loopback addresses only; give it one with `--dns`, or use `--network host`
             "#]],
         );
     }
@@ -271,9 +330,9 @@ mod tests {
             None,
             None,
             &expect![[r#"
-            ---
-            the container has no name server: the host has none; give it one with a file mounted over `/etc/resolv.conf`, or use `--network host`
-        "#]],
+                ---
+                the container has no name server: the host has none; give it one with `--dns`, or use `--network host`
+            "#]],
         );
     }
 
@@ -307,7 +366,7 @@ mod tests {
     #[test]
     fn the_hosts_file_names_the_container() {
         let extra = [("db".to_owned(), IpAddr::from([10, 213, 0, 9]))];
-        let text = hosts_file("web", Some(IpAddr::from([10, 213, 0, 2])), &extra);
+        let text = hosts_file("web", &[IpAddr::from([10, 213, 0, 2])], &extra);
         expect![[r#"
             127.0.0.1	localhost
             ::1	localhost ip6-localhost ip6-loopback
@@ -324,7 +383,7 @@ mod tests {
             ::1	localhost ip6-localhost ip6-loopback
             127.0.1.1	web
         "#]]
-        .assert_eq(&hosts_file("web", None, &[]));
+        .assert_eq(&hosts_file("web", &[], &[]));
     }
 
     #[test]
@@ -333,6 +392,6 @@ mod tests {
             127.0.0.1	localhost
             ::1	localhost ip6-localhost ip6-loopback
         "#]]
-        .assert_eq(&hosts_file("localhost", None, &[]));
+        .assert_eq(&hosts_file("localhost", &[], &[]));
     }
 }

@@ -9,6 +9,7 @@ mod environment;
 mod isolation;
 mod life;
 mod mounts;
+mod network;
 mod quantity;
 mod security;
 
@@ -20,6 +21,10 @@ pub use isolation::{
 };
 pub use life::{LogOption, parse_log_option, parse_signal};
 pub use mounts::{MountSource, VolumeMount, VolumeSource, parse_mount, parse_tmpfs, parse_volume};
+pub use network::{
+    NetworkOption, NetworkPlace, parse_alias, parse_dns, parse_dns_word, parse_expose, parse_host,
+    parse_mac, parse_network,
+};
 pub use quantity::{parse_block_limit, parse_bytes, parse_cpus, parse_swap, parse_ulimit};
 pub use security::{SecurityOption, adjust_capabilities, is_unmasked, parse_security_option};
 

@@ -133,7 +133,7 @@ impl<'a> Builder<'a> {
     /// The old root is let go of, the caller's part or not.
     fn waits_for_caller(&self) -> bool {
         !self.cgroup.groups.is_empty()
-            || self.spec.network == Network::Default
+            || matches!(self.spec.network, Network::Default | Network::User)
             || !self.spec.ports.is_empty()
             || self.spec.listen_port.is_some()
     }
@@ -336,7 +336,9 @@ impl<'a> Builder<'a> {
             ("/etc/hostname", &given.hostname),
         ];
         let present = |(path, content): (&str, &Option<String>)| {
-            content.as_ref().map(|content| (PathBuf::from(path), content.clone()))
+            // Who mounts a file of its own there wants that one.
+            let content = content.as_ref().filter(|_| !is_mounted(self.spec, path))?;
+            Some((PathBuf::from(path), content.clone()))
         };
         let files: Vec<_> = files.into_iter().filter_map(present).collect();
         if !files.is_empty() {
@@ -531,6 +533,25 @@ fn device(path: &Path) -> SourceStep {
         propagation: Propagation::Private,
         attributes: MountAttributes { no_devices: false, ..MountAttributes::NOTHING_SPECIAL },
     }
+}
+
+/// Returns true if something of the caller's is mounted at this very path.
+fn is_mounted(spec: &ContainerSpec, path: &str) -> bool {
+    spec.mounts.iter().any(|mount| match mount {
+        Mount::Bind(bind) => bind.target == Path::new(path),
+        Mount::Tmpfs(tmpfs) => tmpfs.target == Path::new(path),
+    })
+}
+
+/// Returns true if the container has a file of hosts that is ours to write, and an address to be put
+/// into it. A step of a build has no name, and no need to find its own address.
+pub(super) fn has_own_hosts(spec: &ContainerSpec) -> bool {
+    let path = "/etc/hosts";
+    spec.host_files.hosts.is_some()
+        && spec.networking.joined.is_none()
+        && !spec.networking.name.is_empty()
+        && matches!(spec.network, Network::Default | Network::User)
+        && !is_mounted(spec, path)
 }
 
 fn target(path: &Path) -> Result<(), PlanError> {

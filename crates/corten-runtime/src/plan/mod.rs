@@ -15,6 +15,7 @@ use crate::cgroup::{self, CgroupFacts, CgroupPlan};
 use crate::error::PlanError;
 use crate::facts::HostFacts;
 use crate::namespaces::{Namespace, SharedMemory, UserNamespace};
+use crate::network::Networking;
 use crate::network::ports::PortMapping;
 use crate::notice::Notice;
 use crate::spec::{ContainerSpec, Limit, Network, RlimitKind, Stdin};
@@ -52,6 +53,13 @@ pub(crate) struct NetworkPlan {
     pub network: Network,
     pub ports: Vec<PortMapping>,
     pub rootless: bool,
+    /// Networks that somebody has made, and names.
+    #[serde(skip_serializing_if = "Networking::is_empty")]
+    pub networking: Networking,
+    /// The host name that the file of hosts begins with, once the container has an address; `None`
+    /// leaves the file as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Where the caller listens within the container's network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_port: Option<u16>,
@@ -60,7 +68,9 @@ pub(crate) struct NetworkPlan {
 impl NetworkPlan {
     /// Returns true if there is something to do from outside of the container.
     pub(crate) fn is_attached(&self) -> bool {
-        self.network == Network::Default || !self.ports.is_empty() || self.listen_port.is_some()
+        matches!(self.network, Network::Default | Network::User)
+            || !self.ports.is_empty()
+            || self.listen_port.is_some()
     }
 }
 
@@ -168,6 +178,8 @@ pub fn plan_another(
             network: Network::None,
             ports: Vec::new(),
             rootless: container.network.rootless,
+            networking: Networking::default(),
+            hostname: None,
             listen_port: None,
         },
         stdio: StdioPlan {
@@ -217,6 +229,8 @@ fn plan_as(
             network: spec.network,
             ports: spec.ports.clone(),
             rootless: facts.is_rootless(),
+            networking: spec.networking.clone(),
+            hostname: container::has_own_hosts(&spec).then(|| spec.hostname().to_owned()),
             listen_port: spec.listen_port,
         },
         stdio: StdioPlan {
@@ -406,7 +420,8 @@ fn check_namespaces(spec: &ContainerSpec) -> Result<(), PlanError> {
     if namespaces.network.is_joined() && (spec.network != Network::None || !spec.ports.is_empty()) {
         return conflict("a network or published ports", "the network of others");
     }
-    if spec.network == Network::Default && namespaces.network == Namespace::Host {
+    let has_own = matches!(spec.network, Network::Default | Network::User);
+    if has_own && namespaces.network == Namespace::Host {
         return conflict("a network of the container's own", "the host's");
     }
     let own_users = matches!(spec.user_namespace, UserNamespace::Auto | UserNamespace::Maps { .. });

@@ -1,6 +1,7 @@
 //! From a plan to a container that runs in the foreground, and to what became of it.
 
 mod attend;
+mod hosts;
 mod launch;
 mod outcome;
 mod relay;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use corten_diag::Stream;
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::launch::Launched;
 use super::outcome::EndedContainer;
 use super::relay::{Relay, Sink, Source};
-use super::{Input, Io, Output, Running};
+use super::{Input, Io, Output, Running, hosts};
 use crate::cgroup::Groups;
 use crate::error::RunError;
 use crate::exec_error::diagnose;
@@ -24,7 +24,7 @@ use crate::facts::SEARCH_PATH;
 use crate::network::{self, Attachment, NetworkRequest};
 use crate::notice::Notice;
 use crate::plan::Plan;
-use crate::report::{GO, REPORT_BYTES_MAX, Report};
+use crate::report::{REPORT_BYTES_MAX, Report};
 use crate::spec::Stdin;
 use crate::steps::{RootStep, Step};
 
@@ -45,9 +45,6 @@ const FORWARDED: [i32; 8] = [
 
 /// After so many requests to end, the container is killed, as in Docker.
 const PATIENCE: u32 = 3;
-
-/// Where addresses of the bridge are leased.
-const NETWORK_STATE: &str = "/run/corten/network";
 
 pub(super) struct Session<'a, 'io> {
     plan: &'a Plan,
@@ -283,13 +280,19 @@ impl<'a, 'io> Session<'a, 'io> {
     ///
     /// A container that has failed meanwhile does not take the word; its report of that comes next.
     fn attach_network(&mut self) -> Result<(), RunError> {
+        if let Some(joined) = &self.plan.network.networking.joined
+            && !self.plan.network.rootless
+        {
+            network::share(&joined.container).map_err(RunError::Network)?;
+        }
         if self.plan.network.is_attached() {
             self.network = Some(self.attachment()?);
             self.listen()?;
         }
         let waits = self.plan.helper.container.contains(&Step::AwaitCaller);
+        let word = hosts::word(self.plan, self.network.as_ref())?;
         match &self.control {
-            Some(control) if waits => match socket::send(control.as_fd(), GO, &[]) {
+            Some(control) if waits => match socket::send(control.as_fd(), &word, &[]) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     self.is_lost = true;
                     Ok(())
@@ -325,14 +328,20 @@ impl<'a, 'io> Session<'a, 'io> {
     fn attachment(&self) -> Result<Attachment, RunError> {
         let (pid, _) = self.child.as_ref().ok_or(RunError::Garbled)?;
         let netns = self.netns()?;
+        let networking = &self.plan.network.networking;
+        let state = network::state_directory().map_err(RunError::Network)?;
         let request = NetworkRequest {
             container_id: &self.plan.id,
+            name: &networking.name,
             pid: i32::try_from(*pid).unwrap_or_default(),
             netns: netns.as_fd(),
             network: self.plan.network.network,
+            endpoints: &networking.endpoints,
+            reserved: &networking.reserved,
+            nameservers: &networking.names.servers,
             ports: &self.plan.network.ports,
             rootless: self.plan.network.rootless,
-            state_dir: Path::new(NETWORK_STATE),
+            state_dir: &state,
             search_path: SEARCH_PATH.as_ref(),
         };
         network::attach(&request).map_err(RunError::Network)

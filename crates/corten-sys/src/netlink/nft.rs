@@ -4,12 +4,15 @@
 //! expressions that Corten's own rules are made of can be written; of foreign tables only the
 //! chains, and the bytes of their rules, are read.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rustix::net::netlink::NETFILTER;
 
 use super::message::{Builder, Message};
 use super::{ACKNOWLEDGE, CREATE, DUMP, NetlinkError, REQUEST, Socket, flag};
+
+/// Bytes of `struct nlattr`.
+const ATTRIBUTE_HEADER_BYTES: usize = 4;
 
 /// Bytes of `struct nfgenmsg`: family, version, and the subsystem in network byte order.
 const HEADER_BYTES: usize = 4;
@@ -62,6 +65,7 @@ const META_REGISTER: u16 = 1;
 const META_KEY: u16 = 2;
 const META_INPUT_NAME: u32 = 6;
 const META_OUTPUT_NAME: u32 = 7;
+const META_PROTOCOL: u32 = 16;
 
 const PAYLOAD_REGISTER: u16 = 1;
 const PAYLOAD_BASE: u16 = 2;
@@ -71,6 +75,12 @@ const PAYLOAD_NETWORK_HEADER: u32 = 1;
 /// Where the source and the destination stand in an IPv4 header.
 const IPV4_SOURCE_OFFSET: u32 = 12;
 const IPV4_DESTINATION_OFFSET: u32 = 16;
+/// The same in an IPv6 header.
+const IPV6_SOURCE_OFFSET: u32 = 8;
+const IPV6_DESTINATION_OFFSET: u32 = 24;
+const PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+/// Where the destination port stands in a header of TCP and of UDP.
+const PORT_DESTINATION_OFFSET: u32 = 2;
 
 const CT_REGISTER: u16 = 1;
 const CT_KEY: u16 = 2;
@@ -86,14 +96,23 @@ const COMPARE_REGISTER: u16 = 1;
 const COMPARE_OPERATION: u16 = 2;
 const COMPARE_DATA: u16 = 3;
 
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_ADDRESS_REGISTER: u16 = 3;
+const NAT_PORT_REGISTER: u16 = 5;
+/// `NFT_NAT_DNAT`.
+const NAT_OF_DESTINATION: u32 = 1;
+
 const IMMEDIATE_REGISTER: u16 = 1;
 const IMMEDIATE_DATA: u16 = 2;
 
 const REGISTER_VERDICT: u32 = 0;
 const REGISTER_1: u32 = 1;
+const REGISTER_2: u32 = 2;
 
 /// The two states of a connection whose packets are answers: established (2) and related (4).
 const STATE_ANSWER: u32 = 2 | 4;
+const STATE_NEW: u32 = 8;
 
 /// The protocols that a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +121,8 @@ pub enum Family {
     Inet,
     /// IPv4 (`ip`).
     Ipv4,
+    /// IPv6 (`ip6`).
+    Ipv6,
 }
 
 impl Family {
@@ -110,6 +131,7 @@ impl Family {
         match self {
             Self::Inet => "inet",
             Self::Ipv4 => "ip",
+            Self::Ipv6 => "ip6",
         }
     }
 
@@ -117,6 +139,7 @@ impl Family {
         match self {
             Self::Inet => 1,
             Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
         }
     }
 }
@@ -194,16 +217,26 @@ pub enum Expression<'a> {
     InputInterface(Test, &'a str),
     /// The interface that the packet will leave by.
     OutputInterface(Test, &'a str),
-    /// The network of the sender: its first address and its bits.
-    Source(Test, Ipv4Addr, u8),
-    /// The network of the receiver: its first address and its bits.
-    Destination(Test, Ipv4Addr, u8),
+    /// The packet came in by an interface whose name begins so.
+    InputInterfaces(&'a str),
+    /// The packet will leave by an interface whose name begins so.
+    OutputInterfaces(&'a str),
+    /// The network of the sender: its first address, of the table's family, and its bits.
+    Source(Test, IpAddr, u8),
+    /// The network of the receiver: its first address, of the table's family, and its bits.
+    Destination(Test, IpAddr, u8),
+    /// The protocol above IP (`IPPROTO_TCP`, `IPPROTO_UDP`) and the port of the receiver.
+    Port(u8, u16),
     /// Whether the packet belongs to a connection that was let through before.
     Answer(Test),
+    /// The packet begins a connection.
+    New,
     /// Counts the packets; `iptables` shows a rule of its tables only with a counter.
     Counter,
     /// Gives the packet the address of the interface that it leaves by.
     Masquerade,
+    /// Sends the packet, and the rest of its connection, to this address and port.
+    Redirect(Ipv4Addr, u16),
     /// Decides.
     Verdict(Verdict),
     /// Goes on with the rules of another chain of the table, and comes back.
@@ -248,6 +281,16 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Returns true if an expression holds exactly this text: an interface's name as a prefix is
+    /// compared without the zero byte of a whole name.
+    pub fn mentions_prefix(&self, text: &str) -> bool {
+        let length = u16::try_from(ATTRIBUTE_HEADER_BYTES + text.len()).unwrap_or_default();
+        let mut needle = length.to_ne_bytes().to_vec();
+        needle.extend_from_slice(&DATA_VALUE.to_ne_bytes());
+        needle.extend_from_slice(text.as_bytes());
+        self.expressions.windows(needle.len()).any(|window| window == needle)
+    }
+
     /// Returns true if an expression holds this text, followed by a zero byte.
     pub fn mentions(&self, text: &str) -> bool {
         let mut needle = text.as_bytes().to_vec();
@@ -462,13 +505,32 @@ fn write_expression(list: &mut Builder, expression: &Expression<'_>) {
         Expression::OutputInterface(test, name) => {
             write_interface(list, META_OUTPUT_NAME, test, name);
         }
+        Expression::InputInterfaces(prefix) => {
+            load_meta(list, META_INPUT_NAME);
+            compare(list, Test::Is, prefix.as_bytes());
+        }
+        Expression::OutputInterfaces(prefix) => {
+            load_meta(list, META_OUTPUT_NAME);
+            compare(list, Test::Is, prefix.as_bytes());
+        }
         Expression::Source(test, network, bits) => {
-            write_network(list, IPV4_SOURCE_OFFSET, test, network, bits);
+            let offset = if network.is_ipv4() { IPV4_SOURCE_OFFSET } else { IPV6_SOURCE_OFFSET };
+            write_network(list, offset, test, network, bits);
         }
         Expression::Destination(test, network, bits) => {
-            write_network(list, IPV4_DESTINATION_OFFSET, test, network, bits);
+            let offset =
+                if network.is_ipv4() { IPV4_DESTINATION_OFFSET } else { IPV6_DESTINATION_OFFSET };
+            write_network(list, offset, test, network, bits);
         }
-        Expression::Answer(test) => write_answer(list, test),
+        Expression::Port(protocol, port) => {
+            load_meta(list, META_PROTOCOL);
+            compare(list, Test::Is, &[protocol]);
+            load_payload(list, PAYLOAD_TRANSPORT_HEADER, PORT_DESTINATION_OFFSET, 2);
+            compare(list, Test::Is, &port.to_be_bytes());
+        }
+        Expression::Redirect(address, port) => write_redirect(list, address, port),
+        Expression::Answer(test) => write_state(list, STATE_ANSWER, test),
+        Expression::New => write_state(list, STATE_NEW, Test::Is),
         Expression::Counter => element(list, "counter", |_| {}),
         Expression::Masquerade => element(list, "masq", |_| {}),
         Expression::Verdict(verdict) => write_verdict(list, |code| {
@@ -494,10 +556,23 @@ fn element(list: &mut Builder, name: &str, fill: impl FnOnce(&mut Builder)) {
     });
 }
 
-fn write_interface(list: &mut Builder, key: u32, test: Test, name: &str) {
+fn load_meta(list: &mut Builder, key: u32) {
     element(list, "meta", |data| {
         data.number_be(META_REGISTER, REGISTER_1).number_be(META_KEY, key);
     });
+}
+
+fn load_payload(list: &mut Builder, base: u32, offset: u32, length: u32) {
+    element(list, "payload", |data| {
+        data.number_be(PAYLOAD_REGISTER, REGISTER_1)
+            .number_be(PAYLOAD_BASE, base)
+            .number_be(PAYLOAD_OFFSET, offset)
+            .number_be(PAYLOAD_LENGTH, length);
+    });
+}
+
+fn write_interface(list: &mut Builder, key: u32, test: Test, name: &str) {
+    load_meta(list, key);
     // The name with its zero byte: this is how `iptables` writes an exact name, and it has to be
     // able to read the rules that we put into its tables.
     let mut value = name.as_bytes().to_vec();
@@ -505,24 +580,49 @@ fn write_interface(list: &mut Builder, key: u32, test: Test, name: &str) {
     compare(list, test, &value);
 }
 
-fn write_network(list: &mut Builder, offset: u32, test: Test, network: Ipv4Addr, bits: u8) {
-    element(list, "payload", |data| {
-        data.number_be(PAYLOAD_REGISTER, REGISTER_1)
-            .number_be(PAYLOAD_BASE, PAYLOAD_NETWORK_HEADER)
-            .number_be(PAYLOAD_OFFSET, offset)
-            .number_be(PAYLOAD_LENGTH, 4);
-    });
-    let host_bits = u32::MAX.checked_shr(u32::from(bits)).unwrap_or_default();
-    mask(list, (!host_bits).to_be_bytes());
-    compare(list, test, &network.octets());
+fn write_network(list: &mut Builder, offset: u32, test: Test, network: IpAddr, bits: u8) {
+    match network {
+        IpAddr::V4(network) => {
+            load_payload(list, PAYLOAD_NETWORK_HEADER, offset, 4);
+            let host_bits = u32::MAX.checked_shr(u32::from(bits)).unwrap_or_default();
+            mask(list, &(!host_bits).to_be_bytes());
+            compare(list, test, &network.octets());
+        }
+        IpAddr::V6(network) => {
+            load_payload(list, PAYLOAD_NETWORK_HEADER, offset, 16);
+            let host_bits = u128::MAX.checked_shr(u32::from(bits)).unwrap_or_default();
+            mask(list, &(!host_bits).to_be_bytes());
+            compare(list, test, &network.octets());
+        }
+    }
 }
 
-fn write_answer(list: &mut Builder, test: Test) {
+fn write_redirect(list: &mut Builder, address: Ipv4Addr, port: u16) {
+    load_immediate(list, REGISTER_1, &address.octets());
+    load_immediate(list, REGISTER_2, &port.to_be_bytes());
+    element(list, "nat", |data| {
+        data.number_be(NAT_TYPE, NAT_OF_DESTINATION)
+            .number_be(NAT_FAMILY, u32::from(Family::Ipv4.number()))
+            .number_be(NAT_ADDRESS_REGISTER, REGISTER_1)
+            .number_be(NAT_PORT_REGISTER, REGISTER_2);
+    });
+}
+
+fn load_immediate(list: &mut Builder, register: u32, value: &[u8]) {
+    element(list, "immediate", |data| {
+        data.number_be(IMMEDIATE_REGISTER, register).nested(IMMEDIATE_DATA, |data| {
+            data.attribute(DATA_VALUE, value);
+        });
+    });
+}
+
+/// Tests whether a connection is in one of these states.
+fn write_state(list: &mut Builder, states: u32, test: Test) {
     element(list, "ct", |data| {
         data.number_be(CT_REGISTER, REGISTER_1).number_be(CT_KEY, CT_STATE);
     });
     // The state is a number of the machine's byte order in the register.
-    mask(list, STATE_ANSWER.to_ne_bytes());
+    mask(list, &states.to_ne_bytes());
     let none_of_them = match test {
         Test::Is => Test::IsNot,
         Test::IsNot => Test::Is,
@@ -530,16 +630,16 @@ fn write_answer(list: &mut Builder, test: Test) {
     compare(list, none_of_them, &[0; 4]);
 }
 
-fn mask(list: &mut Builder, mask: [u8; 4]) {
+fn mask(list: &mut Builder, mask: &[u8]) {
     element(list, "bitwise", |data| {
         data.number_be(BITWISE_FROM, REGISTER_1)
             .number_be(BITWISE_TO, REGISTER_1)
-            .number_be(BITWISE_LENGTH, 4)
+            .number_be(BITWISE_LENGTH, u32::try_from(mask.len()).unwrap_or_default())
             .nested(BITWISE_MASK, |value| {
-                value.attribute(DATA_VALUE, &mask);
+                value.attribute(DATA_VALUE, mask);
             })
             .nested(BITWISE_XOR, |value| {
-                value.attribute(DATA_VALUE, &[0; 4]);
+                value.attribute(DATA_VALUE, &vec![0; mask.len()]);
             });
     });
 }
@@ -677,13 +777,30 @@ mod tests {
 
     #[test]
     fn a_network_is_loaded_masked_and_compared() {
-        let expression = Expression::Source(Test::Is, Ipv4Addr::new(10, 213, 0, 0), 22);
+        let expression = Expression::Source(Test::Is, IpAddr::from([10, 213, 0, 0]), 22);
         assert_eq!(expressions(expression), ["payload", "bitwise", "cmp"]);
     }
 
     #[test]
     fn an_interface_is_loaded_and_compared() {
         assert_eq!(expressions(Expression::InputInterface(Test::Is, "corten0")), ["meta", "cmp"]);
+    }
+
+    #[test]
+    fn the_interfaces_of_a_prefix_are_compared_without_the_end_of_a_name() {
+        let mut builder = Builder::new();
+        builder.message(0, 0, 0);
+        write_expression(&mut builder, &Expression::InputInterfaces("ctn-"));
+        let rule = Rule { chain: "FORWARD".into(), expressions: builder.as_bytes().to_vec() };
+        assert!(rule.mentions_prefix("ctn-") && !rule.mentions_prefix("ctn"));
+        assert!(!rule.mentions("ctn-"));
+    }
+
+    #[test]
+    fn a_port_is_compared_after_its_protocol_and_a_redirection_has_both_registers() {
+        assert_eq!(expressions(Expression::Port(17, 53)), ["meta", "cmp", "payload", "cmp"]);
+        let redirect = Expression::Redirect(Ipv4Addr::new(127, 0, 0, 11), 40_000);
+        assert_eq!(expressions(redirect), ["immediate", "immediate", "nat"]);
     }
 
     #[test]

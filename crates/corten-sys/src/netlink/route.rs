@@ -149,8 +149,17 @@ impl RouteSocket {
 
     /// Lists the IPv4 routes of every table.
     pub fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
+        self.routes_of(FAMILY_IPV4)
+    }
+
+    /// Lists the IPv6 routes of every table.
+    pub fn ipv6_routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
+        self.routes_of(FAMILY_IPV6)
+    }
+
+    fn routes_of(&mut self, family: u8) -> Result<Vec<Route>, NetlinkError> {
         let mut header = [0; ROUTE_HEADER_BYTES];
-        header[0] = FAMILY_IPV4;
+        header[0] = family;
         let build = |sequence| dump(libc::RTM_GETROUTE, sequence, &header);
         self.socket.dump("list the routes", &build, &parse_route)
     }
@@ -198,13 +207,15 @@ impl RouteSocket {
         self.acknowledge(&format!("remove the interface {link}"), &builder, sequence)
     }
 
-    /// Gives an interface an address, and with it the route to the address's network.
+    /// Gives an interface an address, and with it the route to the address's network. One of IPv6 can
+    /// be used at once: whoever gives it knows that nobody else has it.
     pub fn add_address(
         &mut self,
         link: u32,
-        address: Ipv4Addr,
+        address: impl Into<IpAddr>,
         prefix_bits: u8,
     ) -> Result<(), NetlinkError> {
+        let address = address.into();
         let sequence = self.socket.next_sequence();
         let message = address_message(sequence, link, address, prefix_bits);
         let operation = format!("add the address {address}/{prefix_bits}");
@@ -212,7 +223,12 @@ impl RouteSocket {
     }
 
     /// Sends everything that no other route takes to a gateway.
-    pub fn add_default_route(&mut self, link: u32, gateway: Ipv4Addr) -> Result<(), NetlinkError> {
+    pub fn add_default_route(
+        &mut self,
+        link: u32,
+        gateway: impl Into<IpAddr>,
+    ) -> Result<(), NetlinkError> {
+        let gateway = gateway.into();
         let sequence = self.socket.next_sequence();
         let message = default_route_message(sequence, link, gateway);
         self.acknowledge(&format!("add the default route via {gateway}"), &message, sequence)
@@ -286,29 +302,67 @@ fn veth_message(sequence: u32, veth: &Veth<'_>) -> Builder {
     builder
 }
 
-fn address_message(sequence: u32, link: u32, address: Ipv4Addr, prefix_bits: u8) -> Builder {
+fn address_message(sequence: u32, link: u32, address: IpAddr, prefix_bits: u8) -> Builder {
     let mut header = [0; ADDRESS_HEADER_BYTES];
-    header[0] = FAMILY_IPV4;
+    header[0] = family_of(address);
     header[1] = prefix_bits;
+    if address.is_ipv6() {
+        header[2] = WITHOUT_DETECTION;
+    }
     header[4..8].copy_from_slice(&link.to_ne_bytes());
-    let host_bits = u32::MAX.checked_shr(u32::from(prefix_bits)).unwrap_or_default();
-    let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
+    let octets = Octets::of(address);
     let mut builder = Builder::new();
     builder
         .message(libc::RTM_NEWADDR, REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE, sequence)
         .header(&header)
-        .attribute(libc::IFA_LOCAL, &address.octets())
-        .attribute(libc::IFA_ADDRESS, &address.octets());
-    // Networks of one or two addresses have no broadcast address.
-    if prefix_bits < 31 {
+        .attribute(libc::IFA_LOCAL, octets.as_slice())
+        .attribute(libc::IFA_ADDRESS, octets.as_slice());
+    if let IpAddr::V4(address) = address
+        // Networks of one or two addresses have no broadcast address.
+        && prefix_bits < 31
+    {
+        let host_bits = u32::MAX.checked_shr(u32::from(prefix_bits)).unwrap_or_default();
+        let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
         builder.attribute(libc::IFA_BROADCAST, &broadcast.octets());
     }
     builder
 }
 
-fn default_route_message(sequence: u32, link: u32, gateway: Ipv4Addr) -> Builder {
+/// No search for others who have the address (`IFA_F_NODAD`), during which it could not be used.
+const WITHOUT_DETECTION: u8 = 2;
+
+/// An address as it is on the wire.
+enum Octets {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl Octets {
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => Self::V6(address.octets()),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::V4(octets) => octets,
+            Self::V6(octets) => octets,
+        }
+    }
+}
+
+const fn family_of(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => FAMILY_IPV4,
+        IpAddr::V6(_) => FAMILY_IPV6,
+    }
+}
+
+fn default_route_message(sequence: u32, link: u32, gateway: IpAddr) -> Builder {
     let header = [
-        FAMILY_IPV4,
+        family_of(gateway),
         0,
         0,
         0,
@@ -325,7 +379,7 @@ fn default_route_message(sequence: u32, link: u32, gateway: Ipv4Addr) -> Builder
     builder
         .message(libc::RTM_NEWROUTE, REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE, sequence)
         .header(&header)
-        .attribute(libc::RTA_GATEWAY, &gateway.octets())
+        .attribute(libc::RTA_GATEWAY, Octets::of(gateway).as_slice())
         .number(libc::RTA_OIF, link);
     builder
 }
@@ -439,7 +493,7 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn an_address_is_asked_for_byte_for_byte() {
-        let address = Ipv4Addr::new(10, 213, 0, 1);
+        let address = IpAddr::from([10, 213, 0, 1]);
         assert_eq!(
             address_message(2, 5, address, 22).words(),
             "30000000 14000506 02000000 00000000 \
@@ -451,8 +505,21 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_endian = "little")]
+    fn an_address_of_ipv6_is_used_at_once() {
+        let address = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(
+            address_message(2, 5, address, 64).words(),
+            "40000000 14000506 02000000 00000000 \
+             0a400200 05000000 \
+             14000200 fd000000 00000000 00000000 00000001 \
+             14000100 fd000000 00000000 00000000 00000001"
+        );
+    }
+
+    #[test]
     fn an_address_without_a_network_has_no_broadcast() {
-        let builder = address_message(1, 1, Ipv4Addr::new(169, 254, 7, 7), 32);
+        let builder = address_message(1, 1, IpAddr::from([169, 254, 7, 7]), 32);
         let message = Messages(builder.as_bytes()).next().unwrap();
         let (_, attributes) = message.split(ADDRESS_HEADER_BYTES).unwrap();
         assert_eq!(attributes.find(libc::IFA_BROADCAST), None);
@@ -462,7 +529,7 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn a_default_route_is_asked_for_byte_for_byte() {
         assert_eq!(
-            default_route_message(3, 2, Ipv4Addr::new(10, 213, 0, 1)).words(),
+            default_route_message(3, 2, IpAddr::from([10, 213, 0, 1])).words(),
             "2c000000 18000506 03000000 00000000 \
              02000000 fe040001 00000000 \
              08000500 0ad50001 \

@@ -4,6 +4,7 @@ mod build;
 mod files;
 mod images;
 mod isolation;
+mod network;
 pub(crate) mod oci;
 mod run;
 mod system;
@@ -23,10 +24,13 @@ pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use isolation::{IsolationArgs, LimitArgs};
+pub(crate) use network::{
+    NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs,
+    NetworkInspectArgs, NetworkListArgs, NetworkNamesArgs, PortArgs,
+};
 pub(crate) use run::{
-    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs,
-    NetworkFlag, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs,
-    TopArgs, UpdateArgs,
+    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PsArgs,
+    PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use system::{
     EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs, StopContainersArgs,
@@ -154,6 +158,11 @@ pub(crate) enum Command {
     /// Directories that outlive containers
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Networks that containers are on, and find each other by
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Show the ports of the host that lead to a container
+    Port(PortArgs),
     /// List images
     Images(ImagesArgs),
     /// Remove images

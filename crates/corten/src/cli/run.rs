@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::isolation::{IsolationArgs, LimitArgs};
+use super::network::NetworkArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -134,12 +135,8 @@ pub(crate) struct ContainerArgs {
     /// Give GPUs by CDI: `all`, a number, or `device=0,1`
     #[arg(long, value_name = "GPUS")]
     pub gpus: Option<String>,
-    /// Network: default, none or host
-    #[arg(long, visible_alias = "net", value_name = "MODE")]
-    pub network: Option<NetworkFlag>,
-    /// Publish a port, `[IP:]HOST:CONTAINER[/udp]`
-    #[arg(short, long = "publish", value_name = "SPEC")]
-    pub publish: Vec<String>,
+    #[command(flatten)]
+    pub net: NetworkArgs,
     /// Host name inside
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -203,14 +200,6 @@ pub(crate) struct ContainerArgs {
     /// Command and arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum NetworkFlag {
-    #[value(alias = "bridge")]
-    Default,
-    None,
-    Host,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use corten_oci::digest::Digest;
@@ -124,5 +125,59 @@ fn describe_container(store: &Store, container: &Container) -> Result<Value, Cli
             "Health": health,
         },
         "RestartCount": state.restarts,
+        "NetworkSettings": network_settings(container)?,
+    }))
+}
+
+/// Where a container is on the network, in Docker's words; what it is made for, if it does not run.
+fn network_settings(container: &Container) -> Result<Value, CliError> {
+    let live = super::port::live(container)?.unwrap_or_default();
+    let mut ports = BTreeMap::<String, Vec<Value>>::new();
+    for port in &live.ports {
+        let place = ports.entry(format!("{}/{}", port.container, port.protocol)).or_default();
+        let (address, number) = (port.host.ip().to_string(), port.host.port().to_string());
+        place.push(json!({ "HostIp": address, "HostPort": number }));
+    }
+    let mut networks = BTreeMap::<&str, Value>::new();
+    for wish in container.record.networks.iter().flatten() {
+        networks.insert(
+            &wish.name,
+            json!({
+                "NetworkID": wish.network,
+                "Aliases": wish.aliases,
+                "MacAddress": wish.mac.clone().unwrap_or_default(),
+                "IPAMConfig": { "IPv4Address": wish.ipv4, "IPv6Address": wish.ipv6 },
+            }),
+        );
+    }
+    for endpoint in &live.endpoints {
+        let mut dns_names = vec![live.name.as_str(), live.short_id()];
+        dns_names.extend(endpoint.aliases.iter().map(String::as_str));
+        let ipv6 = endpoint.ipv6;
+        let value = json!({
+            "NetworkID": endpoint.network,
+            "Aliases": endpoint.aliases,
+            "DNSNames": if live.names { json!(dns_names) } else { Value::Null },
+            "MacAddress": endpoint.mac.to_string(),
+            "Interface": endpoint.interface,
+            "Gateway": endpoint.gateway,
+            "IPAddress": endpoint.address,
+            "IPPrefixLen": endpoint.prefix_bits,
+            "IPv6Gateway": ipv6.map(|(_, _, gateway)| gateway.to_string()).unwrap_or_default(),
+            "GlobalIPv6Address": ipv6.map(|(own, _, _)| own.to_string()).unwrap_or_default(),
+            "GlobalIPv6PrefixLen": ipv6.map_or(0, |(_, bits, _)| bits),
+        });
+        let known = networks.entry(&endpoint.network_name).or_insert_with(|| json!({}));
+        if let (Some(known), Value::Object(value)) = (known.as_object_mut(), value) {
+            known.extend(value);
+        }
+    }
+    let first = live.endpoints.first();
+    Ok(json!({
+        "Ports": ports,
+        "Networks": networks,
+        "IPAddress": first.map(|endpoint| endpoint.address.to_string()).unwrap_or_default(),
+        "Gateway": first.map(|endpoint| endpoint.gateway.to_string()).unwrap_or_default(),
+        "MacAddress": first.map(|endpoint| endpoint.mac.to_string()).unwrap_or_default(),
     }))
 }

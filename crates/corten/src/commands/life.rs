@@ -207,6 +207,8 @@ pub(super) fn rename(context: &Context, arguments: &RenameArgs) -> Result<ExitCo
     let store = context.store()?;
     let container = existing(&store, &arguments.container)?;
     store.rename_container(&container.record.id, &arguments.name)?;
+    // Others on its networks find it by the new name from now on.
+    corten_runtime::network::rename(&container.record.id, &arguments.name)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,8 +19,10 @@ mod inspect;
 mod life;
 mod lock;
 mod logs;
+mod network;
 pub(crate) mod oci;
 mod outputs;
+mod port;
 mod ps;
 mod rm;
 mod rmi;
@@ -199,6 +201,8 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Ps(arguments) => ps::ps(context, &arguments),
         Command::Rm(arguments) => rm::rm(context, &arguments),
         Command::Volume(command) => volume::volume(context, &command),
+        Command::Network(command) => network::network(context, &command),
+        Command::Port(arguments) => port::port(context, &arguments),
         Command::Images(arguments) => images::images(context, &arguments),
         Command::Rmi(arguments) => rmi::rmi(context, &arguments),
         Command::Tag(arguments) => tag::tag(context, &arguments),

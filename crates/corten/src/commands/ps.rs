@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
 use corten_monitor::{HealthReport, HealthStatus};
+use corten_runtime::network::LiveContainer;
 use corten_store::{Container, Store};
 use corten_sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -46,7 +47,12 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
         .map(|container| {
             let health = health(&store, container)?;
             let is_paused = is_paused(&store, container)?;
-            Ok(row(container, (health.as_ref(), is_paused), arguments.no_trunc, now))
+            let live = super::port::live(container)?.unwrap_or_default();
+            let state = (health.as_ref(), is_paused);
+            let mut row = row(container, state, arguments.no_trunc, now);
+            row["Ports"] = json!(super::port::summary(&live.ports));
+            row["Networks"] = json!(networks(container, &live));
+            Ok(row)
         })
         .collect::<Result<_, CliError>>()?;
     if arguments.quiet {
@@ -61,10 +67,22 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
         ("COMMAND", "Command"),
         ("CREATED", "RunningFor"),
         ("STATUS", "Status"),
+        ("PORTS", "Ports"),
         ("NAMES", "Names"),
     ];
     print_rows(&context.ui, &format, "corten.ps/1", &columns, &rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of the networks that a container is on, or is made for.
+fn networks(container: &Container, live: &LiveContainer) -> String {
+    let names: Vec<&str> = match &container.record.networks {
+        Some(places) if !container.running => {
+            places.iter().map(|place| place.name.as_str()).collect()
+        }
+        _ => live.endpoints.iter().map(|endpoint| endpoint.network_name.as_str()).collect(),
+    };
+    names.join(",")
 }
 
 /// What the checks of a running container have shown; `None` if it is not checked.

@@ -381,11 +381,11 @@ fn an_empty_store_is_no_error() {
     context.check(
         &["ps", "--all"],
         &expect![[r#"
-        exit: 0
-        --- stdout
-        CONTAINER ID   IMAGE   COMMAND   CREATED   STATUS   NAMES
-        --- stderr
-    "#]],
+            exit: 0
+            --- stdout
+            CONTAINER ID   IMAGE   COMMAND   CREATED   STATUS   PORTS   NAMES
+            --- stderr
+        "#]],
     );
     context.check(
         &["system", "fsck"],
@@ -707,8 +707,8 @@ fn wrong_values_of_flags_are_explained() {
         exit: 125
         --- stdout
         --- stderr
-        error: failed to read `--security-opt`: `apparmor=none` is not a security option that Corten knows: `no-new-privileges`, `seccomp`
-        hint: for example `--security-opt seccomp=unconfined`
+        error: failed to read `--security-opt`: `apparmor=none` is not what Corten can see to: it isolates by namespaces, capabilities and filters, and loads no profiles of AppArmor and no labels of SELinux
+        hint: for example `--security-opt no-new-privileges`
         $ run --security-opt seccomp=/nowhere.json
         exit: 125
         --- stdout
@@ -719,16 +719,14 @@ fn wrong_values_of_flags_are_explained() {
         exit: 125
         --- stdout
         --- stderr
-        error: invalid value 'mesh' for '--network <MODE>'
-          [possible values: default, none, host]
-
-        For more information, try '--help'.
+        error: no network `mesh`
+        hint: `corten network ls` lists them; make it: `corten network create mesh`
         $ run --userns mine
         exit: 125
         --- stdout
         --- stderr
-        error: `--userns mine` is not known
-        hint: write `auto` or `host`
+        error: failed to read `--userns`: `mine` is not a user namespace: `auto`, `host`, `keep-id`, `container:NAME` or `ns:PATH`
+        hint: for example `--userns host`
         $ run -p 99999:1
         exit: 125
         --- stdout

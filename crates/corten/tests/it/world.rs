@@ -3,9 +3,10 @@
 use corten_testkit::{TestContext, rootfs};
 
 /// The programs that containers of tests start.
-const PROGRAMS: [&str; 21] = [
-    "cat", "chmod", "chown", "cp", "env", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo",
-    "mknod", "mv", "pwd", "rm", "sleep", "sort", "tail", "touch", "true",
+const PROGRAMS: [&str; 24] = [
+    "bash", "cat", "chmod", "chown", "cp", "env", "getent", "grep", "head", "id", "ln", "ls",
+    "mkdir", "mkfifo", "mknod", "mv", "pwd", "rm", "sleep", "sort", "tail", "timeout", "touch",
+    "true",
 ];
 
 /// A context whose work directory has `base/`: a Dockerfile and a small root file system.

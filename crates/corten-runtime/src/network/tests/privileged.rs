@@ -9,6 +9,7 @@
 //! ```
 
 mod rootless;
+mod user;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -109,9 +110,13 @@ impl World {
     ) -> Result<Attachment, NetworkError> {
         attach(&NetworkRequest {
             container_id: container.id,
+            name: container.id,
             pid: 0,
             netns: container.netns.as_fd(),
             network,
+            endpoints: &[],
+            reserved: &[],
+            nameservers: &[],
             ports: &ports::parse_all(specs).unwrap(),
             rootless: false,
             state_dir: self.state.path(),
@@ -408,9 +413,13 @@ fn process_to_be_killed() {
     let container = Container::new("killed");
     let attachment = attach(&NetworkRequest {
         container_id: container.id,
+        name: "a",
         pid: i32::try_from(std::process::id()).unwrap(),
         netns: container.netns.as_fd(),
         network: Network::Default,
+        endpoints: &[],
+        reserved: &[],
+        nameservers: &[],
         ports: &ports::parse_all(&["8080:80"]).unwrap(),
         rootless: false,
         state_dir: Path::new(&state_dir),

@@ -44,6 +44,7 @@ pub(super) fn record(
         volumes: Vec::new(),
         anonymous_volumes: Vec::new(),
         config: Some(config(arguments, image, spec)),
+        networks: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod describe;
 mod gpu;
 mod isolation;
 mod mounts;
+pub(super) mod networks;
 pub(super) mod options;
 
 use std::process::ExitCode;
@@ -13,8 +14,10 @@ use corten_monitor::{Foreground, Planned};
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
-use corten_runtime::{ContainerSpec, Exit, HostFacts, Network, Notice, Outcome};
-use corten_store::{ContainerState, Found, Image, RunningContainer, Store};
+use corten_runtime::{ContainerSpec, Exit, HostFacts, HostFiles, Network, Notice, Outcome};
+use corten_store::{
+    ContainerNetwork, ContainerRecord, ContainerState, Found, Image, RunningContainer, Store,
+};
 use corten_sys::clock::{Clock, SystemClock};
 use corten_sys::error::IoError;
 
@@ -67,7 +70,7 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     let keys = super::attach::keys(context, &arguments.attached)?;
     let prepared = prepare(context, flags)?;
     if arguments.plan {
-        let mut spec = prepared.spec;
+        let mut spec = prepared.settled(&prepared.describe(flags))?;
         spec.settle()?;
         corten_monitor::find_peers(&prepared.store, &mut spec)?;
         let plan = corten_runtime::plan(&spec, &prepared.facts)?;
@@ -109,9 +112,10 @@ fn here(
     container: RunningContainer,
 ) -> Result<ExitCode, CliError> {
     let flags = &arguments.container;
-    let Prepared { store, image, facts, mut spec, .. } = prepared;
+    let mut spec = prepared.settled(container.record())?;
     // What is found out for this start alone is no part of it.
-    let definition = describe::definition(flags, &image, &spec)?;
+    let definition = describe::definition(flags, &prepared.image, &prepared.spec)?;
+    let Prepared { store, image, facts, .. } = prepared;
     spec.settle()?;
     let peers = corten_monitor::find_peers(&store, &mut spec)?;
     spec.rootfs = describe::rootfs(&image, Some(&container), flags.read_only);
@@ -144,6 +148,15 @@ struct Prepared {
     spec: ContainerSpec,
     /// Made with the container.
     volumes: Vec<UsedVolume>,
+    networks: Option<Vec<ContainerNetwork>>,
+}
+
+/// An ordinary user has no bridges.
+fn refuse_rootless(networks: &[ContainerNetwork]) -> CliError {
+    let network = networks.first().map(|one| one.name.clone()).unwrap_or_default();
+    let error = corten_runtime::network::NetworkError::Rootless { network };
+    let hint = error.hint();
+    CliError::new(error).hint(hint)
 }
 
 fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliError> {
@@ -156,11 +169,29 @@ fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliErro
     refuse_missing_environment(context, &image, &request)?;
     let mut spec = request.spec(describe::rootfs(&image, None, flags.read_only));
     settle_network(context, flags, &mut spec, &facts);
-    let volumes = request.volumes().to_vec();
-    Ok(Prepared { id, store, image, facts, spec, volumes })
+    let (volumes, networks) = (request.volumes().to_vec(), request.networks());
+    if spec.network == Network::User && facts.is_rootless() {
+        return Err(refuse_rootless(networks.as_deref().unwrap_or_default()));
+    }
+    Ok(Prepared { id, store, image, facts, spec, volumes, networks })
 }
 
 impl Prepared {
+    fn describe(&self, flags: &ContainerArgs) -> ContainerRecord {
+        let record = describe::record(&self.id, flags, &self.image, &self.spec);
+        ContainerRecord { networks: self.networks.clone(), ..record }
+    }
+
+    /// The description with what its networks are now.
+    fn settled(&self, record: &ContainerRecord) -> Result<ContainerSpec, CliError> {
+        let mut spec = self.spec.clone();
+        corten_monitor::settle(&self.store, record, &mut spec)?;
+        if spec.network == Network::User || spec.networking.joined.is_some() {
+            spec.host_files = HostFiles::for_container(&spec)?;
+        }
+        Ok(spec)
+    }
+
     /// Writes the container down and takes it.
     fn record(
         &self,
@@ -176,7 +207,7 @@ impl Prepared {
         definition.input_once =
             flags.interactive && (runs != Runs::InBackground || lives_on(flags));
         let definition = definition.encode()?;
-        let mut record = describe::record(&self.id, flags, &self.image, &self.spec);
+        let mut record = self.describe(flags);
         for volume in &self.volumes {
             volume.make(&self.store, &self.image)?;
             let names =
@@ -208,7 +239,7 @@ fn settle_network(
     facts: &HostFacts,
 ) {
     if spec.network == Network::Default
-        && flags.network.is_none()
+        && flags.net.networks.is_empty()
         && spec.ports.is_empty()
         && let Err(reasons) = facts.default_network()
     {

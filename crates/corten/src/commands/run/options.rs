@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use corten_runtime::cdi;
-use corten_runtime::network::{self, PortMapping};
 use corten_runtime::options::{self, DeviceOption};
 use corten_runtime::user::{self, User};
-use corten_runtime::{BindMount, ContainerSpec, HostFiles, Network, Rlimit, Rootfs, Stdin};
-use corten_store::{Image, Snapshot, Store};
+use corten_runtime::{BindMount, ContainerSpec, HostFiles, Rlimit, Rootfs, Stdin};
+use corten_store::{ContainerNetwork, Image, Snapshot, Store};
 
-use crate::cli::{ContainerArgs, NetworkFlag};
+use crate::cli::ContainerArgs;
 use crate::commands::{Context, flag};
 use crate::error::CliError;
 
 use super::mounts::{Mounts, UsedVolume};
-use super::{gpu, isolation};
+use super::{gpu, isolation, networks};
 
 /// Files of users and groups beyond this are not read.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
@@ -26,6 +25,7 @@ pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
 pub(super) struct Request {
     spec: ContainerSpec,
     volumes: Vec<UsedVolume>,
+    networks: Option<Vec<ContainerNetwork>>,
 }
 
 impl Request {
@@ -53,12 +53,7 @@ impl Request {
         spec.hostname.clone_from(&arguments.hostname);
         let (mounts, volumes) = Mounts::of(arguments, image, store, &cwd)?;
         spec.mounts = mounts;
-        spec.network = match arguments.network {
-            Some(NetworkFlag::None) => Network::None,
-            Some(NetworkFlag::Host) => Network::Host,
-            Some(NetworkFlag::Default) | None => Network::Default,
-        };
-        spec.ports = ports(arguments)?;
+        let networks = networks::apply(arguments, image, store, &mut spec)?;
         spec.rlimits = rlimits(arguments)?;
         if let Some(size) = &arguments.shm_size {
             spec.shm_size_bytes = flag("shm-size", options::parse_bytes(size))?;
@@ -71,7 +66,7 @@ impl Request {
         isolation::warn_of_privileges(context, arguments, &spec);
         devices(context, arguments, snapshot, &mut spec)?;
         spec.host_files = HostFiles::for_container(&spec)?;
-        Ok(Self { spec, volumes })
+        Ok(Self { spec, volumes, networks })
     }
 
     pub(super) fn environment(&self) -> &[String] {
@@ -81,6 +76,11 @@ impl Request {
     /// The volumes that must be there before the container is.
     pub(super) fn volumes(&self) -> &[UsedVolume] {
         &self.volumes
+    }
+
+    /// The places on networks that are kept with the container.
+    pub(super) fn networks(&self) -> Option<Vec<ContainerNetwork>> {
+        self.networks.clone()
     }
 
     /// The whole description, with this root file system.
@@ -190,10 +190,6 @@ pub(super) fn existing(mut mount: BindMount) -> Result<BindMount, CliError> {
                 .hint(format!("make it first: `mkdir -p {}`", path.display())))
         }
     }
-}
-
-fn ports(arguments: &ContainerArgs) -> Result<Vec<PortMapping>, CliError> {
-    Ok(network::parse_ports(&arguments.publish)?)
 }
 
 fn rlimits(arguments: &ContainerArgs) -> Result<Vec<Rlimit>, CliError> {

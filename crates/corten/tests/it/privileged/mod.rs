@@ -16,6 +16,7 @@ mod isolation;
 mod life;
 mod links;
 mod locks;
+mod networks;
 mod outputs;
 mod pause;
 mod platforms;

@@ -213,7 +213,7 @@ fn a_kept_container_is_listed_and_removed() {
         &expect![[r#"
             exit: 0
             --- stdout
-            CONTAINER ID  IMAGE  COMMAND  CREATED  STATUS  NAMES
+            CONTAINER ID  IMAGE  COMMAND  CREATED  STATUS  PORTS  NAMES
             [ID]  base  sh -c exit 4  [AGE]  Exited (4) [AGE]  one
             --- stderr
         "#]],

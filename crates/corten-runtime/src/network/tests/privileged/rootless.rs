@@ -67,9 +67,13 @@ fn process_without_root() {
     let secret = TcpListener::bind((Ipv4Addr::LOCALHOST, 8099)).unwrap();
     let attachment = attach(&NetworkRequest {
         container_id: container.id,
+        name: container.id,
         pid: 0,
         netns: container.netns.as_fd(),
         network: Network::Default,
+        endpoints: &[],
+        reserved: &[],
+        nameservers: &[],
         ports: &ports::parse_all(&["127.0.0.1:8080:80"]).unwrap(),
         rootless: true,
         state_dir: state.path(),
@@ -93,9 +97,9 @@ fn process_without_root() {
     assert!(is_named_by_a_program(state.path()));
     detach(attachment);
     assert!(!is_named_by_a_program(state.path()), "the helper has ended");
-    let left = ["helpers", "leases"].map(|part| names(&state.path().join(part)));
-    assert_eq!(left, [0, 0]);
-    assert_eq!(names(state.path()), 3, "the lock and two empty directories");
+    let left = ["helpers", "leases", "containers"].map(|part| names(&state.path().join(part)));
+    assert_eq!(left, [0, 0, 0]);
+    assert_eq!(names(state.path()), 4, "the lock and three empty directories");
     writeln!(std::io::stdout(), "done with {helper}").unwrap();
 }
 
