@@ -28,6 +28,8 @@ pub(super) enum Identity<'a> {
         users: &'a [IdMapping],
         groups: &'a [IdMapping],
         setgroups: bool,
+        /// The ids that the caller has, users' and groups', where those are not all.
+        given: Option<(&'a [IdRange], &'a [IdRange])>,
         /// Files are shown under the container's ids by mapped mounts.
         shows: bool,
         /// The namespace is there already. Without maps, it is not known what it has.
@@ -56,13 +58,14 @@ impl<'a> Identity<'a> {
         }
     }
 
-    fn mapped(ids: &Ids, users: &'a [IdMapping], groups: &'a [IdMapping], joined: bool) -> Self {
-        let setgroups = match ids {
-            Ids::Shift { .. } => true,
-            Ids::Given { setgroups, .. } => *setgroups,
+    fn mapped(ids: &'a Ids, users: &'a [IdMapping], groups: &'a [IdMapping], joined: bool) -> Self {
+        let (setgroups, given) = match ids {
+            Ids::Shift { .. } => (true, None),
+            Ids::Given { users, groups, setgroups } => {
+                (*setgroups, Some((users.as_slice(), groups.as_slice())))
+            }
         };
-        let shows = matches!(ids, Ids::Shift { .. });
-        Self::Mapped { users, groups, setgroups, shows, joined }
+        Self::Mapped { users, groups, setgroups, given, shows: given.is_none(), joined }
     }
 
     /// Returns true if the container has another user namespace than the caller.
@@ -99,11 +102,16 @@ impl<'a> Identity<'a> {
     pub(super) fn maps(self) -> Option<IdMaps> {
         match self {
             Self::Callers | Self::CallersGiven { .. } | Self::Mapped { joined: true, .. } => None,
-            Self::Mapped { users, groups, .. } => {
-                let ranges = |maps: &[IdMapping]| {
-                    format_map(&maps.iter().copied().map(IdRange::from).collect::<Vec<_>>())
+            Self::Mapped { users, groups, given, .. } => {
+                let ranges = |maps: &[IdMapping], own: Option<&[IdRange]>| {
+                    let split = |mapping: &IdMapping| match own {
+                        Some(own) => split(*mapping, own).unwrap_or_default(),
+                        None => vec![IdRange::from(*mapping)],
+                    };
+                    format_map(&maps.iter().flat_map(split).collect::<Vec<_>>())
                 };
-                Some(IdMaps { users: ranges(users), groups: ranges(groups) })
+                let (own_users, own_groups) = given.unzip();
+                Some(IdMaps { users: ranges(users, own_users), groups: ranges(groups, own_groups) })
             }
             Self::Shifted { first, count } => {
                 let map = format_map(&[IdRange { first: 0, outside: first, count }]);
@@ -177,12 +185,8 @@ impl<'a> Identity<'a> {
     }
 
     /// Refuses maps that the caller cannot give, or whose files it cannot show.
-    pub(super) fn check_maps(
-        self,
-        spec: &ContainerSpec,
-        facts: &HostFacts,
-    ) -> Result<(), PlanError> {
-        let Self::Mapped { users, groups, joined, .. } = self else { return Ok(()) };
+    pub(super) fn check_maps(self, spec: &ContainerSpec) -> Result<(), PlanError> {
+        let Self::Mapped { users, groups, given, joined, .. } = self else { return Ok(()) };
         if joined {
             return Ok(());
         }
@@ -192,21 +196,12 @@ impl<'a> Identity<'a> {
         };
         root("user", users)?;
         root("group", groups)?;
-        let Ids::Given { users: own_users, groups: own_groups, .. } = &facts.ids else {
-            return Ok(());
-        };
+        let Some((own_users, own_groups)) = given else { return Ok(()) };
         for (what, maps, own) in [("user", users, own_users), ("group", groups, own_groups)] {
-            let covered = |mapping: &&IdMapping| {
-                let last = mapping.outside.checked_add(mapping.count.saturating_sub(1));
-                let within = |range: &IdRange| {
-                    mapping.outside >= range.first
-                        && last.is_some_and(|last| last - range.first < range.count)
-                };
-                own.iter().any(within)
-            };
-            if let Some(missing) = maps.iter().find(|mapping| !covered(mapping)) {
+            if let Some(missing) = maps.iter().find(|mapping| split(**mapping, own).is_none()) {
                 let available = own.iter().map(|range| u64::from(range.count)).sum();
-                return Err(PlanError::UnmappedId { what, id: missing.outside, available });
+                let id = missing.outside.saturating_add(missing.count.saturating_sub(1));
+                return Err(PlanError::UnmappedId { what, id, available });
             }
         }
         let shown = !spec.rootfs.keep_owners
@@ -228,6 +223,25 @@ impl<'a> Identity<'a> {
             Self::Mapped { users, .. } => users.iter().map(|range| u64::from(range.count)).sum(),
         }
     }
+}
+
+/// Cuts a mapping where one of the caller's ranges ends and another begins, which the kernel wants; `None`
+/// if the caller does not have all of it.
+fn split(mapping: IdMapping, own: &[IdRange]) -> Option<Vec<IdRange>> {
+    let mut parts = Vec::new();
+    let IdMapping { mut inside, mut outside, mut count } = mapping;
+    while count > 0 {
+        let holds = |range: &&IdRange| {
+            outside.checked_sub(range.first).is_some_and(|offset| offset < range.count)
+        };
+        let range = own.iter().find(holds)?;
+        let part = count.min(range.count - (outside - range.first));
+        parts.push(IdRange { first: inside, outside, count: part });
+        inside = inside.checked_add(part)?;
+        outside = outside.checked_add(part)?;
+        count -= part;
+    }
+    Some(parts)
 }
 
 /// Returns an id as the caller sees it.

@@ -209,7 +209,7 @@ fn plan_as(
     identity: Identity<'_>,
 ) -> Result<Plan, PlanError> {
     let mut notices = Vec::new();
-    identity.check_maps(spec, facts)?;
+    identity.check_maps(spec)?;
     identity.check(spec)?;
     let (spec, per_user) = limit_processes(spec, facts, identity, &mut notices);
     let cgroup = cgroup::plan(&spec, facts, &mut notices)?;

@@ -564,6 +564,11 @@ fn ids_may_be_chosen_as_far_as_files_can_be_shown() {
             Err(error) => format!("{error}\n"),
         }
     };
+    // As an ordinary user has them: the own id, then those of a range.
+    let own = |first, outside, count| IdRange { first, outside, count };
+    let two = vec![own(0, 1000, 1), own(1, 100_000, 10)];
+    let ids = Ids::Given { users: two.clone(), groups: two, setgroups: true };
+    let ranges = HostFacts { ids, ..user(10) };
     let table = [
         shown(&root(), &[(0, 100_000, 1), (1, 300_000, 5)], false),
         shown(&root(), &[(0, 100_000, 1), (1, 300_000, 5)], true),
@@ -573,6 +578,8 @@ fn ids_may_be_chosen_as_far_as_files_can_be_shown() {
         shown(&user(10), &[(0, 1, 1), (1, 0, 1)], false),
         shown(&user(10), &[(0, 1, 1), (1, 0, 1)], true),
         shown(&user(10), &[(0, 5, 10)], true),
+        shown(&ranges, &[(0, 0, 5)], false),
+        shown(&ranges, &[(0, 0, 12)], false),
     ];
     expect![[r#"
         user ids: 0 100000 1, 1 300000 5
@@ -586,7 +593,10 @@ fn ids_may_be_chosen_as_far_as_files_can_be_shown() {
         an ordinary user's files cannot be shown under other ids, which these maps need
         user ids: 0 1 1, 1 0 1
         mount an overlay of 2 layers, changes in /u userxattr
-        user 5 is outside the 10 ids that are available here
+        user 14 is outside the 10 ids that are available here
+        user ids: 0 0 1, 1 1 4
+        mount an overlay of 2 layers, changes in /u userxattr
+        user 11 is outside the 11 ids that are available here
     "#]]
     .assert_eq(&table.concat());
 }
