@@ -46,6 +46,8 @@ pub(crate) enum Request {
     Pause,
     /// Lets them go on.
     Unpause,
+    /// Serves names to a container that was put on a network where others have some.
+    ServeNames,
     /// Which processes there are, in the numbers of the host.
     Processes,
     /// What they use of the machine.
@@ -147,6 +149,11 @@ impl Control {
     /// Lets a container that was paused go on.
     pub fn unpause(self) -> Result<(), MonitorError> {
         self.answer(&Request::Unpause).map(drop)
+    }
+
+    /// Has names served to the container, which is on a network where others have some by now.
+    pub fn serve_names(self) -> Result<(), MonitorError> {
+        self.ask(&Request::ServeNames).map(drop)
     }
 
     /// Finds the container's processes, in the numbers of the host, the first one first.

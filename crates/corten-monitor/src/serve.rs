@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_runtime::{Live, Notice, SharedMemory};
+use corten_runtime::{Live, Notice, SharedMemory, network};
 use corten_sys::error::IoError;
 use corten_sys::socket;
 
@@ -92,6 +92,7 @@ fn answer(stream: &UnixStream, shared: &Shared) {
         }
         Request::Pause => Ok(set_paused(shared, true)),
         Request::Unpause => Ok(set_paused(shared, false)),
+        Request::ServeNames => serve_names(shared),
         Request::Processes => {
             look(shared, |live| Ok(Reply { processes: live.processes()?, ..Reply::default() }))
         }
@@ -148,4 +149,13 @@ fn look(
 ) -> std::io::Result<Reply> {
     let Some(target) = shared.running()? else { return Ok(Reply::error(NOTHING_RUNS)) };
     look(&Live::new(&target.planned.plan, target.pid)).map_err(std::io::Error::other)
+}
+
+fn serve_names(shared: &Shared) -> std::io::Result<Reply> {
+    let Some(target) = shared.running()? else { return Ok(Reply::error(NOTHING_RUNS)) };
+    let spec = &target.planned.spec;
+    match network::serve_names(&spec.id, &spec.networking.names) {
+        Ok(()) => Ok(Reply::default()),
+        Err(error) => Ok(refused(Failed { hint: error.hint(), ..Failed::of(&error) })),
+    }
 }

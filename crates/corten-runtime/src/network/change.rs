@@ -2,18 +2,24 @@
 //! the container's own process need not be asked.
 
 use std::fs::File;
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use corten_sys::netlink::route::RouteSocket;
+use corten_sys::process::PidFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::attach::{leases_of, reserved_on};
 use super::bridge::{self, Guest};
-use super::config::{Endpoint, UserNetwork};
+use super::config::{DEFAULT_NETWORK, Endpoint, UserNetwork};
 use super::lease::{Holder, Leases, Turn};
-use super::register::LiveContainer;
-use super::{NetworkError, Notice, firewall, state_directory};
+use super::names::{self, Server};
+use super::networking::NameOptions;
+use super::register::{LiveContainer, LiveEndpoint};
+use super::resolv::{self, HostResolver};
+use super::{Network, NetworkError, Notice, firewall, state_directory};
 
 /// What is known of a container that runs, and its network namespace.
 struct Opened {
@@ -62,6 +68,52 @@ pub fn connect(
     joined.lease.leave();
     bridge::restore_ways_out(netns.as_fd(), &live.endpoints)?;
     Ok(Some(joined.notices))
+}
+
+/// Serves names to a container that was started on no network with names and is on one now. Its own
+/// process does that: the server ends with the container, or with this process.
+pub fn serve_names(container: &str, wanted: &NameOptions) -> Result<(), NetworkError> {
+    let Some(Opened { leases, turn, live, netns }) = open(container)? else { return Ok(()) };
+    let is_named = |endpoint: &LiveEndpoint| endpoint.network != DEFAULT_NETWORK;
+    if live.names || !live.endpoints.iter().any(is_named) {
+        return Ok(());
+    }
+    let failed = |source| NetworkError::Names { operation: "start", source };
+    let (pid, _) = live.process;
+    let process = PidFd::open(u32::try_from(pid).unwrap_or_default()).map_err(failed)?;
+    let settings = names::Settings {
+        container: container.to_owned(),
+        register: leases.register(),
+        nameservers: wanted.servers.clone(),
+    };
+    Server::start_beside(netns.as_fd(), settings, process)?;
+    let host = HostResolver::read()?;
+    let text = resolv::plan_resolv_conf(Network::User, &host, None, wanted).text;
+    rewrite(pid, Path::new("etc/resolv.conf"), &text).map_err(failed)?;
+    leases.register().publish(&turn, &LiveContainer { names: true, ..live })
+}
+
+/// The number of a file system in memory (`TMPFS_MAGIC`).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Writes one of the small files anew that a container has in memory. Its programs run: a path with links
+/// in it, or one that leads to a file of somebody else's, is left alone.
+fn rewrite(pid: i32, path: &Path, text: &str) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?;
+    if u64::try_from(rustix::fs::fstatfs(&file)?.f_type) != Ok(TMPFS_MAGIC) {
+        return Err(io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    rustix::fs::ftruncate(&file, 0)?;
+    let mut bytes = text.as_bytes();
+    while !bytes.is_empty() {
+        let written = rustix::io::write(&file, bytes)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Takes a running container's place on a network away; false if it does not run.

@@ -55,7 +55,7 @@ use serde::Serialize;
 
 pub use crate::spec::Network;
 pub use attach::{Attachment, attach};
-pub use change::{connect, disconnect, forget, rename, share, sweep};
+pub use change::{connect, disconnect, forget, rename, serve_names, share, sweep};
 pub use config::{
     BRIDGE_PREFIX, DEFAULT_NETWORK, Endpoint, Ipv4Network, Ipv6Network, Mac, MacError, On,
     UserNetwork,

@@ -10,6 +10,7 @@ use corten_runtime::network::{
 };
 use corten_runtime::options::{self, NetworkPlace};
 use corten_store::{ContainerNetwork, NetworkRecord, NetworkShape, Store, StoreError};
+use corten_sys::userns;
 use serde_json::{Value, json};
 
 use super::run::{networks, new_id};
@@ -49,6 +50,10 @@ fn create(
             arguments.driver
         ))
         .hint("leave out `--driver`".to_owned()));
+    }
+    if !userns::is_whole_system(&userns::own_map("uid_map")?) {
+        let network = arguments.name.clone();
+        return Err(network::NetworkError::Rootless { network }.into());
     }
     let wish = wish(arguments)?;
     let pairs = |texts: &[String]| -> BTreeMap<String, String> {
@@ -341,6 +346,9 @@ fn connect(
                 context.ui.warning(&notice.text);
             }
         }
+        if let Some(control) = life::control(store, &container)? {
+            control.serve_names()?;
+        }
     }
     store.change_networks(id, |networks| {
         networks.get_or_insert(places).push(wish);
@@ -417,6 +425,9 @@ fn remove_one(store: &Store, name: &str) -> Result<bool, CliError> {
 }
 
 fn prune(context: &Context, store: &Store) -> Result<ExitCode, CliError> {
+    if userns::is_whole_system(&userns::own_map("uid_map")?) {
+        network::sweep()?;
+    }
     for network in store.networks()? {
         match store.remove_network(&network.name, |network| {
             Ok::<_, PruneError>(corten_monitor::forget_network(network).map_err(CliError::from)?)

@@ -52,6 +52,11 @@ pub(super) fn live(container: &Container) -> Result<Option<LiveContainer>, CliEr
     Ok(Register::here()?.read(&container.record.id))
 }
 
+/// The same for lists: where it cannot be found out, a container is shown without it.
+pub(super) fn shown(container: &Container) -> LiveContainer {
+    live(container).ok().flatten().unwrap_or_default()
+}
+
 /// The published ports as Docker shows them: `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp`; consecutive ones that
 /// lead to consecutive ones are one.
 pub(super) fn summary(ports: &[LivePort]) -> String {

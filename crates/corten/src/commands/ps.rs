@@ -47,7 +47,7 @@ pub(super) fn ps(context: &Context, arguments: &PsArgs) -> Result<ExitCode, CliE
         .map(|container| {
             let health = health(&store, container)?;
             let is_paused = is_paused(&store, container)?;
-            let live = super::port::live(container)?.unwrap_or_default();
+            let live = super::port::shown(container);
             let state = (health.as_ref(), is_paused);
             let mut row = row(container, state, arguments.no_trunc, now);
             row["Ports"] = json!(super::port::summary(&live.ports));

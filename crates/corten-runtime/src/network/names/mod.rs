@@ -30,6 +30,7 @@ use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::netlink::nft::{
     Base, Batch, ChainKind, Expression, Family, Hook, NftSocket, Test, Verdict,
 };
+use corten_sys::process::PidFd;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::NetworkError;
@@ -82,6 +83,23 @@ pub(super) struct Server {
 impl Server {
     /// Starts to answer in a container's namespace.
     pub(super) fn start(netns: BorrowedFd<'_>, settings: Settings) -> Result<Self, NetworkError> {
+        Self::start_for(netns, settings, None)
+    }
+
+    /// Starts to answer in the namespace of a container that runs, until its first process ends.
+    pub(super) fn start_beside(
+        netns: BorrowedFd<'_>,
+        settings: Settings,
+        process: PidFd,
+    ) -> Result<(), NetworkError> {
+        Self::start_for(netns, settings, Some(process)).map(drop)
+    }
+
+    fn start_for(
+        netns: BorrowedFd<'_>,
+        settings: Settings,
+        process: Option<PidFd>,
+    ) -> Result<Self, NetworkError> {
         let failed = |source| NetworkError::Names { operation: "start", source };
         let (udp, tcp) = inside(netns, || {
             let (udp, tcp) = open().map_err(failed)?;
@@ -97,7 +115,8 @@ impl Server {
             .name("corten-names".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                Round { udp, tcp, stop: stopped, answers, pending: Pending::default() }.run()
+                Round { udp, tcp, stop: stopped, process, answers, pending: Pending::default() }
+                    .run()
             })
             .map_err(failed)?;
         Ok(Self { stop, thread })
@@ -229,6 +248,8 @@ struct Round {
     udp: UdpSocket,
     tcp: TcpListener,
     stop: OwnedFd,
+    /// With the end of this one it ends as well.
+    process: Option<PidFd>,
     answers: Arc<Answers>,
     pending: Pending,
 }
@@ -261,6 +282,7 @@ impl Round {
             PollFd::new(&self.udp, PollFlags::IN),
             PollFd::new(&self.tcp, PollFlags::IN),
         ];
+        fds.extend(self.process.as_ref().map(|process| PollFd::new(process, PollFlags::IN)));
         let first = fds.len();
         fds.extend(self.pending.sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let timeout = self.pending.timeout(SystemClock.monotonic()).map(timespec);
@@ -271,7 +293,7 @@ impl Round {
         }
         let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
-            stop: is_ready(0),
+            stop: is_ready(0) || (self.process.is_some() && is_ready(3)),
             udp: is_ready(1),
             tcp: is_ready(2),
             upstreams: (0..fds.len() - first)

@@ -148,6 +148,23 @@ fn containers_come_and_go_while_they_run() {
 }
 
 #[test]
+fn who_was_on_the_default_network_finds_names_once_it_is_on_another_one() {
+    require!(NEEDS[0], NEEDS[1], NEEDS[2]);
+    let world = World::new();
+    world.ok(&["network", "create", "web"]);
+    world.idle("db", &["--network", "web"]);
+    world.idle("plain", &["--dns", "192.0.2.53"]);
+    assert_eq!(world.resolved("plain", "db"), "");
+    world.ok(&["network", "connect", "web", "plain"]);
+    assert_eq!(world.resolved("plain", "db"), world.address("db"));
+    assert_ne!(world.resolved("db", "plain"), "");
+    let resolver = world.ok(&["exec", "plain", "cat", "/etc/resolv.conf"]);
+    assert!(resolver.starts_with("nameserver 127.0.0.11\n"), "{resolver}");
+    world.ok(&["restart", "-t", "0", "plain"]);
+    assert_eq!(world.resolved("plain", "db"), world.address("db"), "after another start too");
+}
+
+#[test]
 fn a_network_of_another_container_is_shared_with_what_goes_with_it() {
     require!(NEEDS[0], NEEDS[1], NEEDS[2]);
     let world = World::new();
