@@ -23,6 +23,7 @@
 mod capability;
 pub mod cdi;
 mod cgroup;
+pub mod doctor;
 pub mod emulation;
 mod error;
 mod exec_error;

@@ -210,6 +210,23 @@ fn pass_foreign_chains(socket: &mut NftSocket, bridge: &str) -> Result<Vec<Notic
     Ok(notices)
 }
 
+/// Asks the packet filter something, to see whether it answers.
+pub fn reach_packet_filter() -> Result<(), corten_sys::netlink::NetlinkError> {
+    NftSocket::open()?.chains(Family::Ipv4).map(drop)
+}
+
+/// Finds a chain of somebody else's that drops what is passed on, and that we cannot be let through of.
+pub fn foreign_drop() -> Option<String> {
+    let mut socket = NftSocket::open().ok()?;
+    [Family::Ipv4, Family::Inet].into_iter().find_map(|family| {
+        let chains = socket.chains(family).ok()?;
+        let found = chains
+            .iter()
+            .find(|chain| drops_forwarded(chain) && !has_docker_user(&chains, chain))?;
+        Some(format!("{} of the table {}", found.name, found.table))
+    })
+}
+
 fn drops_forwarded(chain: &Chain) -> bool {
     chain.hook == Some(Hook::Forward)
         && chain.policy == Some(Verdict::Drop)

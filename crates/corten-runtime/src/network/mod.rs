@@ -62,6 +62,7 @@ pub use config::{
 };
 pub use error::{NetworkError, RootlessObstacle};
 pub use facts::{BridgeFacts, NetworkFacts, taken};
+pub use firewall::{foreign_drop, reach_packet_filter};
 pub use names::SERVER as NAME_SERVER;
 pub use networking::{HostAddress, JoinedNetwork, NameOptions, Networking};
 pub use pasta::{helper_nameserver, rootless_obstacles};

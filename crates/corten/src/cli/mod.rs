@@ -33,8 +33,8 @@ pub(crate) use run::{
     PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use system::{
-    EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs, StopContainersArgs,
-    SystemCommand, VersionArgs,
+    DoctorArgs, EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs,
+    StopContainersArgs, SystemCommand, VersionArgs,
 };
 pub(crate) use volume::{
     VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeNamesArgs, VolumePruneArgs,
@@ -180,6 +180,8 @@ pub(crate) enum Command {
     /// Make golden base images from signed Debian packages
     #[command(subcommand)]
     Base(BaseCommand),
+    /// Check whether containers can run here, and say what to install or change
+    Doctor(DoctorArgs),
     /// Look after the store
     #[command(subcommand)]
     System(SystemCommand),

@@ -99,3 +99,13 @@ pub(crate) struct VersionArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Show only what is not as it should be
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON, with everything that was found out
+    #[arg(long)]
+    pub json: bool,
+}

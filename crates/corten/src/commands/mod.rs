@@ -10,6 +10,7 @@ mod cache;
 mod checks;
 mod container_files;
 mod cp;
+mod doctor;
 mod emulation;
 mod exec;
 mod files;
@@ -147,6 +148,7 @@ fn needs_namespace(command: &Command) -> bool {
     !matches!(
         command,
         Command::Version(_)
+            | Command::Doctor(_)
             | Command::Oci { .. }
             | Command::Reference { .. }
             | Command::System(SystemCommand::Emulation(_) | SystemCommand::Service(_))
@@ -211,6 +213,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Save(arguments) => archive::save(context, &arguments),
         Command::Load(arguments) => archive::load(context, &arguments),
         Command::Base(command) => base::base(context, &command),
+        Command::Doctor(arguments) => doctor::doctor(context, &arguments),
         Command::System(command) => system::system(context, &command),
         Command::Oci { .. } => Err(CliError::new("`oci` has global options of its own")
             .hint("give them behind it: `corten oci --root DIR …`".to_owned())),

@@ -7,6 +7,7 @@ mod build;
 mod conformance;
 mod cp;
 mod devices;
+mod doctor;
 mod entitlements;
 mod escape;
 mod exec;
