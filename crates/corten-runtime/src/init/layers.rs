@@ -50,7 +50,7 @@ pub(super) fn source(
         SourceFrom::Caller => mount::copy_path(path, *recursive),
         SourceFrom::MountNamespace(of) => {
             let of = open(of)?;
-            elsewhere(of.as_fd(), || mount::copy_path(path, *recursive))
+            elsewhere(of.as_fd(), || copy_of_others(path, *recursive))
         }
         SourceFrom::FileSystem(kind) => {
             let system = FileSystem::new(kind).map_err(Failure::at("mount", path))?;
@@ -70,6 +70,18 @@ pub(super) fn source(
         }
     }
     restrict(copy, path, (attributes, propagation), namespace, *recursive)
+}
+
+/// Copies what others have mounted, in whose mount namespace this process is: their programs may have put
+/// links there, and those of `/proc` lead to the host where they see its processes.
+fn copy_of_others(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+    let root = mount::open_place(Path::new("/"))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?;
+    mount::copy_descriptor(found.as_fd(), recursive)
 }
 
 /// Does something in another mount namespace and comes back.
