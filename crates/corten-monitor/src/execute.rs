@@ -49,9 +49,20 @@ pub(crate) fn answer(stream: &UnixStream, shared: &Shared, request: &Execute) {
         _ => return,
     };
     let begun = Cell::new(false);
-    let reply = match execute(stream, &target, request, fds, &begun) {
+    let id = corten_sys::random::name();
+    let told = |action: &str| {
+        shared.tell(&format!("{action}: {}", request.args.join(" ")), &[("execID", &id)]);
+    };
+    told("exec_create");
+    let began = || {
+        begun.set(true);
+        told("exec_start");
+    };
+    let reply = match execute(stream, &target, request, fds, &began) {
         Ok(outcome) => {
-            let ended = Ended { code: outcome.code(), oom_killed: false };
+            let code = outcome.code();
+            shared.tell("exec_die", &[("execID", &id), ("exitCode", &code.to_string())]);
+            let ended = Ended { code, oom_killed: false };
             Reply { ended: Some(ended), ..Reply::default() }
         }
         Err(Failed { message, hint, code }) => {
@@ -69,11 +80,11 @@ fn execute(
     target: &Target,
     request: &Execute,
     fds: Vec<OwnedFd>,
-    begun: &Cell<bool>,
+    began: &dyn Fn(),
 ) -> Result<Outcome, Failed> {
     let plan = plan(target, request)?;
     let started = |running: Running| {
-        begun.set(true);
+        began();
         let terminal = running.terminal.as_ref();
         let fds: Vec<_> = terminal.iter().map(|terminal| terminal.as_fd()).collect();
         match socket::send(stream.as_fd(), RUNS, &fds) {

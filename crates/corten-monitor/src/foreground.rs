@@ -30,8 +30,8 @@ pub struct Foreground {
     shared: Arc<Shared>,
     listener: UnixListener,
     folder: PathBuf,
-    /// Whether what it writes is kept.
-    keeps_log: bool,
+    /// At its end; what it writes is not kept.
+    goes_away: bool,
 }
 
 impl Foreground {
@@ -41,9 +41,9 @@ impl Foreground {
         let folder = container.folder();
         let listener = control::listen(&folder)?;
         listener.set_nonblocking(true).map_err(MonitorError::Start)?;
-        let keeps_log = !container.record().remove_at_end;
-        let shared = Arc::new(Shared::new(definition, folder.clone()));
-        Ok(Self { shared, listener, folder, keeps_log })
+        let goes_away = container.record().remove_at_end;
+        let shared = Arc::new(Shared::new(definition, container));
+        Ok(Self { shared, listener, folder, goes_away })
     }
 
     /// Runs the container to its end, and passes signals on to it if that is wanted. The error of the log is that of a part that could not be kept.
@@ -56,7 +56,7 @@ impl Foreground {
         self.shared.planned(&planned);
         let log = RefCell::new(Log { writer: None, lost: None });
         let mut look = |stream: Stream, bytes: &[u8]| {
-            if self.keeps_log {
+            if !self.goes_away {
                 log.borrow_mut().write(self, stream, bytes);
             }
             self.shared.publish(stream, bytes);
@@ -86,12 +86,23 @@ impl Foreground {
         let ended = outcome
             .as_ref()
             .map_or(Ended { code: 125, oom_killed: false }, |outcome| Ending::of(outcome).ended);
+        if outcome.is_ok() {
+            self.shared.tell_died(ended);
+        }
         self.shared.ended(ended);
         Ok((outcome?, log.into_inner().finish()))
     }
 
+    /// Why an event could not be written down, if that was so.
+    pub fn unwritten(&self) -> Option<String> {
+        self.shared.unwritten()
+    }
+
     /// Tells those who wait or look on, once the end is written down.
     pub fn farewell(&self, ending: &Ending) {
+        if self.goes_away {
+            self.shared.tell("destroy", &[]);
+        }
         self.shared.tell_end(ending);
         self.shared.farewell();
     }

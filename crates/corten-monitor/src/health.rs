@@ -200,7 +200,11 @@ fn watch_program(
         }
         let check = check(shared, health);
         if shared.rest(program, Duration::ZERO) {
+            let before = report.status;
             report.note(check, !is_early(), health.retries);
+            if report.status != before {
+                shared.tell(&format!("health_status: {}", report.status.as_str()), &[]);
+            }
             report.write(container)?;
         }
     }

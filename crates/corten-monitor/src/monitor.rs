@@ -77,7 +77,7 @@ fn watch(
     let definition = Definition::decode(&container.definition()?)?;
     let listener = control::listen(&container.folder())?;
     let health = definition.health.clone();
-    let shared = Arc::new(Shared::new(definition, container.folder()));
+    let shared = Arc::new(Shared::new(definition, &container));
     if let Some(client) = client {
         shared.attach(client).map_err(MonitorError::Start)?;
     }
@@ -121,10 +121,13 @@ impl Watch<'_> {
             };
             let ended = ending.ended;
             self.note(ended, result.as_ref().err())?;
+            if result.is_ok() {
+                self.shared.tell_died(ended);
+            }
             // Whoever hears of the end finds the container finished, unless it is started again.
             if let Err(failed) = result {
                 // Nothing would be otherwise the next time.
-                self.container.finish(ended.code, ended.oom_killed)?;
+                finish(self.container, &self.shared, ended)?;
                 self.shared.ended(ended);
                 self.shared.tell_end(&ending);
                 self.reporter.tell(&Report::Failed(failed));
@@ -133,7 +136,7 @@ impl Watch<'_> {
             let restart = self.shared.definition().restart;
             let goes_on = restart.applies(ended.code, restarts) && !self.shared.is_stopped();
             if !goes_on {
-                self.container.finish(ended.code, ended.oom_killed)?;
+                finish(self.container, &self.shared, ended)?;
                 self.shared.ended(ended);
                 self.shared.tell_end(&ending);
                 return Ok(());
@@ -142,7 +145,7 @@ impl Watch<'_> {
             self.shared.tell_end(&ending);
             let ran = SystemClock.monotonic().saturating_sub(began);
             if !self.shared.pause(backoff.pause(ran)) {
-                self.container.finish(ended.code, ended.oom_killed)?;
+                finish(self.container, &self.shared, ended)?;
                 self.shared.tell_end(&ending);
                 return Ok(());
             }
@@ -220,6 +223,23 @@ impl Watch<'_> {
         })?;
         Ok(())
     }
+}
+
+/// Writes down how a container ended for good.
+fn finish(
+    mut container: RunningContainer,
+    shared: &Shared,
+    ended: Ended,
+) -> Result<(), MonitorError> {
+    if let Some(text) = shared.unwritten() {
+        container.update(|state| state.error = state.error.take().or(Some(text)))?;
+    }
+    let goes_away = container.record().remove_at_end;
+    container.finish(ended.code, ended.oom_killed)?;
+    if goes_away {
+        shared.tell("destroy", &[]);
+    }
+    Ok(())
 }
 
 fn keep_first<E>(place: &Mutex<Option<E>>, error: Option<E>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corten_diag::Stream;
 use corten_runtime::{ContainerSpec, HostFacts, Live, LiveError, Notice, Plan, Running};
+use corten_store::{ContainerRecord, Event, Journal, RunningContainer, current_record};
 use corten_sys::process::PidFd;
 
 use crate::attach::{Client, Clients, Ending};
@@ -38,6 +39,10 @@ pub(crate) struct Shared {
     clients: Clients,
     /// The container's directory.
     folder: PathBuf,
+    record: ContainerRecord,
+    journal: Journal,
+    /// Why an event could not be written down.
+    unwritten: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,19 +86,37 @@ pub struct Planned {
 }
 
 impl Shared {
-    pub(crate) fn new(definition: Definition, folder: PathBuf) -> Self {
+    pub(crate) fn new(definition: Definition, container: &RunningContainer) -> Self {
         Self {
             definition: Mutex::new(Arc::new(definition)),
             state: Mutex::default(),
             changed: Condvar::new(),
             clients: Clients::default(),
-            folder,
+            folder: container.folder(),
+            record: container.record().clone(),
+            journal: container.journal(),
+            unwritten: Mutex::default(),
         }
     }
 
     /// How the container is run.
     pub(crate) fn definition(&self) -> Arc<Definition> {
         self.definition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes down that something has happened to the container. That this cannot be done ends nothing.
+    pub(crate) fn tell(&self, action: &str, attributes: &[(&str, &str)]) {
+        let current = current_record(&self.folder);
+        let event = Event::of(current.as_ref().unwrap_or(&self.record), action, attributes);
+        if let Err(error) = self.journal.add(&event) {
+            let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+            unwritten.get_or_insert(format!("an event is not written down: {error}"));
+        }
+    }
+
+    /// Why an event could not be written down, if that was so.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Lets somebody see what the container writes from now on, and write what it reads.
@@ -177,6 +200,7 @@ impl Shared {
         state.begins += 1;
         self.changed.notify_all();
         drop(state);
+        self.tell("start", &[]);
         self.give_input()
     }
 
@@ -188,6 +212,14 @@ impl Shared {
             state.is_paused = false;
         });
         pause::unmark(&self.folder);
+    }
+
+    /// Tells how a program ended that had begun.
+    pub(crate) fn tell_died(&self, ended: Ended) {
+        if ended.oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("exitCode", &ended.code.to_string())]);
     }
 
     /// Waits for a program that begins after so many others, and returns how many there are with it.
@@ -234,14 +266,17 @@ impl Shared {
         let ends = state.ends;
         let Some(running) = &state.running else { return Ok(()) };
         send(running, signal)?;
+        self.tell("kill", &[("signal", &signal.to_string())]);
         // As in Docker, one that is paused hears it and has its time.
         self.thaw(&mut state)?;
         let waited = self.changed.wait_timeout_while(state, timeout, |state| state.ends == ends);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = state.running.as_ref().filter(|_| state.ends == ends) {
             running.process.kill()?;
+            self.tell("kill", &[("signal", &libc::SIGKILL.to_string())]);
         }
         drop(self.changed.wait_while(state, |state| state.ends == ends));
+        self.tell("stop", &[]);
         Ok(())
     }
 
@@ -268,6 +303,7 @@ impl Shared {
             live.freeze(&planned.facts.cgroups).map_err(failed)?;
             state.is_paused = true;
             pause::mark(&self.folder).map_err(Failed::of)?;
+            self.tell("pause", &[]);
         } else {
             self.thaw(&mut state).map_err(Failed::of)?;
         }
@@ -283,6 +319,7 @@ impl Shared {
             live.thaw(&planned.facts.cgroups).map_err(std::io::Error::other)?;
             state.is_paused = false;
             pause::unmark(&self.folder);
+            self.tell("unpause", &[]);
         }
         Ok(())
     }
@@ -310,6 +347,7 @@ impl Shared {
         let mut state = self.lock();
         let Some(running) = &state.running else { return Ok(false) };
         send(running, signal)?;
+        self.tell("kill", &[("signal", &signal.to_string())]);
         if signal == self.definition().stop_signal {
             self.thaw(&mut state)?;
         }

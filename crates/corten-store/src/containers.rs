@@ -27,6 +27,7 @@ use corten_sys::lock::FileLock;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::events::Journal;
 use crate::images::Image;
 use crate::layer::LayerId;
 use crate::lease::Pin;
@@ -390,6 +391,11 @@ impl RunningContainer {
         Ok(file::read_limited(&path, DEFINITION_BYTES_MAX)?)
     }
 
+    /// Where events of it are written down.
+    pub fn journal(&self) -> Journal {
+        Journal::of(&self.inner.layout.root)
+    }
+
     /// The directory of the container.
     pub fn folder(&self) -> PathBuf {
         self.inner.layout.folder("containers").join(&self.record.id)
@@ -554,6 +560,11 @@ fn check_free(inner: &Arc<Inner>, name: &str) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Reads what is written down about the container in a directory just now: it may have been renamed.
+pub fn current_record(folder: &Path) -> Option<ContainerRecord> {
+    read_record(folder).ok().flatten()
 }
 
 /// Reads a record; `None` for what is no container or has just been removed.

@@ -79,6 +79,7 @@ mod containers;
 mod downloads;
 mod emit;
 mod error;
+mod events;
 mod fsck;
 mod gc;
 mod images;
@@ -108,9 +109,12 @@ mod tests;
 pub use blobs::Expect;
 pub use cache_mounts::CacheMounts;
 pub use changes::{Change, ChangeKind};
-pub use containers::{Container, ContainerRecord, ContainerState, HeldFiles, RunningContainer};
+pub use containers::{
+    Container, ContainerRecord, ContainerState, HeldFiles, RunningContainer, current_record,
+};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;
+pub use events::{Actor, Event, EventKind, Journal};
 pub use fsck::{FsckReport, Problem, Repair};
 pub use gc::{GcPolicy, GcReport};
 pub use images::Image;

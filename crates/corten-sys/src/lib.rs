@@ -23,3 +23,4 @@ pub mod signals;
 pub mod socket;
 pub mod tty;
 pub mod userns;
+pub mod watch;

@@ -29,8 +29,9 @@ pub(crate) use network::{
     NetworkInspectArgs, NetworkListArgs, NetworkNamesArgs, PortArgs,
 };
 pub(crate) use run::{
-    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PsArgs,
-    PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, EventsArgs, ExecArgs, KillArgs,
+    LogsArgs, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs,
+    TopArgs, UpdateArgs,
 };
 pub(crate) use system::{
     DoctorArgs, EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs,
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Show what running containers use of the machine
     Stats(StatsArgs),
+    /// Show what happens to containers, images, volumes and networks
+    Events(EventsArgs),
     /// Change the limits and the restart policy of containers, also while they run
     Update(UpdateArgs),
     /// Wait until containers end, and print their exit codes

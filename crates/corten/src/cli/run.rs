@@ -293,6 +293,25 @@ pub(crate) struct StatsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Also those since this time, such as `2026-11-21T16:30:00Z`, or since so long ago, such as `10m`
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only up to this time, and end then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only those with `type`, `event`, `container`, `image`, `volume`, `network` or `label`, `NAME=VALUE`
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub filters: Vec<String>,
+    /// `json` or a Go template such as `{{.Action}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Print JSON, an event a line
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required = true)]

@@ -6,13 +6,13 @@ use corten_monitor::Attach;
 use corten_monitor::attach::{
     AttachEnd, AttachOptions, Attachment, DetachKeys, Ending, ParseKeysError,
 };
-use corten_store::{Container, RunningContainer, Store};
+use corten_store::{Container, Event, RunningContainer, Store};
 
-use super::Context;
 use super::exec::not_running;
 use super::life::{existing, reach, start_with};
 use super::ps::is_paused;
 use super::run::{code_of, not_started, tell_memory};
+use super::{Context, tell};
 use crate::cli::{AttachArgs, AttachedArgs, StartArgs};
 use crate::error::CliError;
 
@@ -111,9 +111,11 @@ fn attend(
             control.signal(signal).unwrap_or_default();
         }
     };
+    tell(context, store, &Event::of(&container.record, "attach", &[]));
     match attachment.attend(options, &mut pass_on).map_err(CliError::new)? {
         AttachEnd::Ended(ending) => Ok(ended(context, &ending)),
         AttachEnd::Detached => {
+            tell(context, store, &Event::of(&container.record, "detach", &[]));
             let name = &container.record.name;
             if context.ui.stderr_is_terminal() {
                 context.ui.status("");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use corten_monitor::{Attach, Control};
 use corten_runtime::options::parse_signal;
-use corten_store::{Container, RunningContainer, Store};
+use corten_store::{Container, ContainerRecord, Event, RunningContainer, Store};
 use corten_sys::clock::{Clock as _, SystemClock};
 
 use super::exec::not_running;
 use super::ps::find_container;
-use super::{Context, flag};
+use super::{Context, flag, tell};
 use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StartArgs, StopArgs};
 use crate::error::CliError;
 
@@ -96,6 +96,7 @@ pub(super) fn restart(context: &Context, arguments: &StopArgs) -> Result<ExitCod
         }
         stop_one(&store, container, signal, arguments.time)?;
         start_taken(context, store.take_container(&container.record.id)?, false)?;
+        tell(context, &store, &Event::of(&container.record, "restart", &[]));
         context.ui.line(name);
         Ok(())
     }))
@@ -206,9 +207,13 @@ fn wait_for_record(store: &Store, container: &Container) -> Result<Option<i32>, 
 pub(super) fn rename(context: &Context, arguments: &RenameArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     let container = existing(&store, &arguments.container)?;
+    let container_name = container.record.name.clone();
     store.rename_container(&container.record.id, &arguments.name)?;
     // Others on its networks find it by the new name from now on.
     corten_runtime::network::rename(&container.record.id, &arguments.name)?;
+    let record = ContainerRecord { name: arguments.name.clone(), ..container.record };
+    let former = [("oldName", container_name.as_str())];
+    tell(context, &store, &Event::of(&record, "rename", &former));
     Ok(ExitCode::SUCCESS)
 }
 

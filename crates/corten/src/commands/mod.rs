@@ -12,6 +12,7 @@ mod container_files;
 mod cp;
 mod doctor;
 mod emulation;
+mod events;
 mod exec;
 mod files;
 mod history;
@@ -45,7 +46,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use corten_runtime::options::OptionError;
-use corten_store::{Store, StoreOptions};
+use corten_store::{Event, Store, StoreOptions};
 use corten_sys::userns::{self, RootlessIds};
 
 use crate::cli::{BuildxCommand, Cli, Command, SystemCommand};
@@ -66,6 +67,13 @@ impl Context {
     /// Opens the store, creating it on first use.
     pub(crate) fn store(&self) -> Result<Store, CliError> {
         Ok(Store::open(&StoreOptions::here(&self.settings.root)?)?)
+    }
+}
+
+/// Writes an event down. That this cannot be done ends nothing, but is said.
+fn tell(context: &Context, store: &Store, event: &Event) {
+    if let Err(error) = store.journal().add(event) {
+        context.ui.warning(&format!("an event is not written down: {error}"));
     }
 }
 
@@ -189,6 +197,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Pause(arguments) => life::pause(context, &arguments),
         Command::Unpause(arguments) => life::unpause(context, &arguments),
         Command::Top(arguments) => top::top(context, &arguments),
+        Command::Events(arguments) => events::events(context, &arguments),
         Command::Stats(arguments) => stats::stats(context, &arguments),
         Command::Update(arguments) => update::update(context, &arguments),
         Command::Wait(arguments) => life::wait(context, &arguments),

@@ -1,8 +1,10 @@
 use std::process::ExitCode;
 
-use super::Context;
+use corten_store::Event;
+
 use super::life::{kill_and_wait, missing};
 use super::ps::find_container;
+use super::{Context, tell};
 use crate::cli::RmArgs;
 use crate::error::CliError;
 
@@ -27,6 +29,7 @@ pub(super) fn rm(context: &Context, arguments: &RmArgs) -> Result<ExitCode, CliE
         // One that goes away at its end has gone by now.
         if store.container(&container.record.id)?.is_some() {
             store.remove_container(&container.record.id, arguments.volumes)?;
+            tell(context, &store, &Event::of(&container.record, "destroy", &[]));
         }
         context.ui.line(name);
     }

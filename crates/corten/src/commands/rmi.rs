@@ -3,10 +3,10 @@ use std::process::ExitCode;
 use corten_oci::digest::ImageId;
 use corten_oci::platform::Platform;
 use corten_oci::reference::Reference;
-use corten_store::{Found, ImageIndex, NewMember, Store, TagTarget};
+use corten_store::{Event, EventKind, Found, ImageIndex, NewMember, Store, TagTarget};
 
-use super::Context;
 use super::images::{lookup, names_of, platform};
+use super::{Context, tell};
 use crate::cli::RmiArgs;
 use crate::error::CliError;
 
@@ -89,22 +89,29 @@ fn remove(
     match found {
         Found::Image(image) => {
             store.remove_image(&image.id)?;
-            context.ui.line(&format!("Deleted: {}", image.id));
+            deleted(context, store, &image.id.to_string());
         }
         Found::Index(index) => {
             let removed = store.remove_index(&index.digest)?;
-            context.ui.line(&format!("Deleted: {}", index.digest));
+            deleted(context, store, &index.digest.to_string());
             for id in removed {
-                context.ui.line(&format!("Deleted: {id}"));
+                deleted(context, store, &id.to_string());
             }
         }
     }
     Ok(())
 }
 
+fn deleted(context: &Context, store: &Store, id: &str) {
+    tell(context, store, &Event::new(EventKind::Image, "delete", id, &[("name", id)]));
+    context.ui.line(&format!("Deleted: {id}"));
+}
+
 fn untag(context: &Context, store: &Store, names: &[Reference]) -> Result<(), CliError> {
     for reference in names {
         store.untag(reference)?;
+        let name = reference.familiar();
+        tell(context, store, &Event::new(EventKind::Image, "untag", &name, &[("name", &name)]));
         context.ui.line(&format!("Untagged: {}", reference.familiar()));
     }
     Ok(())
@@ -146,7 +153,7 @@ fn remove_member(
         store.tag(&reference, target)?;
     }
     for id in store.remove_index(&index.digest)? {
-        context.ui.line(&format!("Deleted: {id}"));
+        deleted(context, store, &id.to_string());
     }
     Ok(Rest::Removed)
 }

@@ -1,9 +1,10 @@
 use std::process::ExitCode;
 
 use corten_oci::reference::Reference;
+use corten_store::{Event, EventKind};
 
-use super::Context;
 use super::images::lookup;
+use super::{Context, tell};
 use crate::cli::TagArgs;
 use crate::error::CliError;
 
@@ -20,5 +21,7 @@ pub(super) fn tag(context: &Context, arguments: &TagArgs) -> Result<ExitCode, Cl
         .hint("leave out the part from `@` on".to_owned()));
     }
     store.tag(&target, found.target())?;
+    let (id, name) = (found.target().to_string(), target.familiar());
+    tell(context, &store, &Event::new(EventKind::Image, "tag", &id, &[("name", &name)]));
     Ok(ExitCode::SUCCESS)
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use corten_monitor::{Definition, MonitorError, ParseRestartError, Restart};
 use corten_runtime::options;
 use corten_runtime::{Limit, Resources};
-use corten_store::{Container, Store};
+use corten_store::{Container, Event, Store};
 
 use super::life::{each, reach};
-use super::{Context, flag};
+use super::{Context, flag, tell};
 use crate::cli::UpdateArgs;
 use crate::error::CliError;
 
@@ -27,6 +27,7 @@ pub(super) fn update(context: &Context, arguments: &UpdateArgs) -> Result<ExitCo
         for warning in update_one(&store, container, &change)? {
             context.ui.warning(&warning);
         }
+        tell(context, &store, &Event::of(&container.record, "update", &[]));
         context.ui.line(name);
         Ok(())
     }))

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
-use corten_store::{Store, Volume};
+use corten_store::{Event, EventKind, Store, Volume};
 use serde_json::{Value, json};
 
-use super::Context;
 use super::run::new_id;
+use super::{Context, tell};
 use crate::cli::{
     VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeNamesArgs, VolumePruneArgs,
 };
@@ -39,6 +39,7 @@ fn create(
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     store.create_volume(&name, &labels)?;
+    told(context, store, "create", &name);
     context.ui.line(&name);
     Ok(ExitCode::SUCCESS)
 }
@@ -94,7 +95,10 @@ fn remove(context: &Context, store: &Store, arguments: &VolumeNamesArgs) -> Exit
     for name in &arguments.names {
         let removed = store.remove_volume(name).map_err(CliError::from);
         match removed.and_then(|removed| if removed { Ok(()) } else { Err(missing(name)) }) {
-            Ok(()) => context.ui.line(name),
+            Ok(()) => {
+                told(context, store, "destroy", name);
+                context.ui.line(name);
+            }
             Err(error) => code = error.print(&context.ui),
         }
     }
@@ -116,10 +120,15 @@ fn prune(
     for volume in store.volumes()? {
         let is_meant = arguments.all || volume.anonymous;
         if is_meant && !used.contains(&volume.name) && store.remove_volume(&volume.name)? {
+            told(context, store, "destroy", &volume.name);
             context.ui.line(&volume.name);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn told(context: &Context, store: &Store, action: &str, name: &str) {
+    tell(context, store, &Event::new(EventKind::Volume, action, name, &[("driver", "local")]));
 }
 
 fn missing(name: &str) -> CliError {

@@ -16,14 +16,14 @@ use corten_oci::reference::Reference;
 use corten_runtime::emulation::{self, Execution};
 use corten_runtime::{ContainerSpec, Exit, HostFacts, HostFiles, Network, Notice, Outcome};
 use corten_store::{
-    ContainerNetwork, ContainerRecord, ContainerState, Found, Image, RunningContainer, Store,
+    ContainerNetwork, ContainerRecord, ContainerState, Event, Found, Image, RunningContainer, Store,
 };
 use corten_sys::clock::{Clock, SystemClock};
 use corten_sys::error::IoError;
 
 use mounts::UsedVolume;
 
-use super::Context;
+use super::{Context, tell};
 use crate::bases::{GOLDEN, Resolver};
 use crate::cli::{ContainerArgs, ProgressMode, PullPolicy, RunArgs};
 use crate::error::CliError;
@@ -221,6 +221,7 @@ impl Prepared {
             ..ContainerState::default()
         };
         let container = self.store.create_container(record, state, &definition, &self.image)?;
+        tell(context, &self.store, &Event::of(container.record(), "create", &[]));
         if let Some(path) = &flags.cidfile {
             corten_sys::file::write_atomic(path, self.id.as_bytes(), 0o644)?;
         }
@@ -269,6 +270,9 @@ fn finish(
         }
     };
     let ending = Ending::of(&outcome);
+    if let Some(text) = foreground.unwritten() {
+        context.ui.warning(&text);
+    }
     tell_memory(context, &ending);
     notices(context, arguments, &outcome.notices);
     if arguments.tty

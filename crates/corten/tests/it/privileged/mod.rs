@@ -10,6 +10,7 @@ mod devices;
 mod doctor;
 mod entitlements;
 mod escape;
+mod events;
 mod exec;
 mod files;
 mod interrupted;
