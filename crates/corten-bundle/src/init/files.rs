@@ -156,7 +156,10 @@ impl Walker<'_> {
         let mounted = system.mount_with(options.set)?;
         if options.copy_up && kind == "tmpfs" {
             let old = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            copy_up(old.as_fd(), mounted.as_fd())?;
+            // A new mount's descriptor is good for nothing but naming it.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let new = rustix::fs::openat(&mounted, ".", flags, Mode::empty())?;
+            copy_up(old.as_fd(), new.as_fd())?;
         }
         mount::attach(mounted.as_fd(), target.as_fd())?;
         change_more(mounted.as_fd(), options)

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use corten_sys::caps;
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::process::Rlimit;
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
@@ -27,6 +27,7 @@ impl Walker<'_> {
     pub(super) fn take_identity(&mut self, step: &Step) -> io::Result<()> {
         match step {
             Step::Rlimit { resource, soft, hard, .. } => set_limit(*resource, *soft, *hard),
+            Step::RaiseLimit { resource, hard, .. } => raise_limit(*resource, *hard),
             Step::OwnStandard { uid } => own_standard(*uid),
             Step::Umask { mask } => {
                 rustix::process::umask(Mode::from_raw_mode(*mask));
@@ -48,7 +49,25 @@ impl Walker<'_> {
 }
 
 fn set_limit(resource: i32, soft: u64, hard: u64) -> io::Result<()> {
-    use rustix::process::Resource;
+    let limits = Rlimit { current: limit(soft), maximum: limit(hard) };
+    Ok(rustix::process::setrlimit(resource_of(resource)?, limits)?)
+}
+
+fn raise_limit(resource: i32, hard: u64) -> io::Result<()> {
+    let resource = resource_of(resource)?;
+    let present = rustix::process::getrlimit(resource);
+    if present.maximum.is_none_or(|present| hard <= present) {
+        return Ok(());
+    }
+    let limits = Rlimit { current: present.current, maximum: limit(hard) };
+    Ok(rustix::process::setrlimit(resource, limits)?)
+}
+
+fn limit(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
+}
+
+fn resource_of(number: i32) -> io::Result<Resource> {
     const RESOURCES: [(libc::__rlimit_resource_t, Resource); 16] = [
         (libc::RLIMIT_AS, Resource::As),
         (libc::RLIMIT_CORE, Resource::Core),
@@ -67,11 +86,8 @@ fn set_limit(resource: i32, soft: u64, hard: u64) -> io::Result<()> {
         (libc::RLIMIT_SIGPENDING, Resource::Sigpending),
         (libc::RLIMIT_STACK, Resource::Stack),
     ];
-    let found = RESOURCES.iter().find(|(number, _)| i32::try_from(*number) == Ok(resource));
-    let (_, resource) = found.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let limit = |value: u64| (value != u64::MAX).then_some(value);
-    let limits = Rlimit { current: limit(soft), maximum: limit(hard) };
-    Ok(rustix::process::setrlimit(*resource, limits)?)
+    let found = RESOURCES.iter().find(|(known, _)| i32::try_from(*known) == Ok(number));
+    found.map(|(_, resource)| *resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// Lets the container's user open its standard descriptors again, as `/dev/stdout`. What does not belong

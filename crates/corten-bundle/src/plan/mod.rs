@@ -145,6 +145,8 @@ pub(crate) fn plan(
         &mut last,
         &mut warnings,
     )?;
+    let mut steps = steps;
+    steps.extend(last.iter().filter_map(raise));
     let maps = (namespaces.is_new(namespace::USER)).then(|| steps::Maps {
         users: linux.uid_mappings.clone(),
         groups: linux.gid_mappings.clone(),
@@ -190,6 +192,12 @@ pub(crate) fn plan_exec(
     }
     process::last(config, process, facts, in_user_namespace, &mut last, &mut warnings)?;
     Ok((last, program(process, choices), warnings))
+}
+
+/// What can be known of a limit before it is set.
+fn raise(step: &Step) -> Option<Step> {
+    let Step::Rlimit { name, resource, hard, .. } = step else { return None };
+    Some(Step::RaiseLimit { name: name.clone(), resource: *resource, hard: *hard })
 }
 
 fn rootfs(config: &Config, bundle: &Path) -> PathBuf {

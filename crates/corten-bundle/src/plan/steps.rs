@@ -174,6 +174,12 @@ pub(crate) enum Step {
     Personality {
         domain: u64,
     },
+    /// Raises a hard limit that is below, so that `create` says when nobody may.
+    RaiseLimit {
+        name: String,
+        resource: i32,
+        hard: u64,
+    },
     Rlimit {
         name: String,
         resource: i32,
@@ -247,7 +253,9 @@ impl fmt::Display for Step {
             Self::Scheduler { .. } => f.write_str("set the scheduler"),
             Self::IoPriority { .. } => f.write_str("set the priority at disks"),
             Self::Personality { .. } => f.write_str("set the personality"),
-            Self::Rlimit { name, .. } => write!(f, "set the limit `{name}`"),
+            Self::Rlimit { name, .. } | Self::RaiseLimit { name, .. } => {
+                write!(f, "set the limit `{name}`")
+            }
             Self::Apparmor { profile } => write!(f, "apply apparmor profile `{profile}`"),
             Self::Selinux { label } => write!(f, "set the label `{label}`"),
             Self::OwnStandard { .. } => f.write_str("hand over the standard descriptors"),
