@@ -4,6 +4,7 @@ mod agents;
 mod attach;
 mod boot;
 mod build;
+mod bundles;
 mod conformance;
 mod cp;
 mod devices;
