@@ -23,9 +23,12 @@ impl Groups {
     /// Makes the groups. Without the right to, as for an ordinary user, there are none afterwards.
     pub(crate) fn make(&mut self, required: bool) -> Result<(), BundleError> {
         let mut made = Vec::new();
-        for group in std::mem::take(&mut self.groups) {
+        for mut group in std::mem::take(&mut self.groups) {
             match group.make() {
-                Ok(()) => made.push(group),
+                Ok(is_own) => {
+                    group.is_own = is_own;
+                    made.push(group);
+                }
                 Err(error)
                     if !required
                         && (error.is_permission_denied() || error.errno() == Some(libc::EROFS)) => {
@@ -165,8 +168,12 @@ impl Groups {
         Ok(())
     }
 
-    /// Ends every process and waits until there is none.
+    /// Ends every process and waits until there is none. In a group that others had before there may be
+    /// others' processes.
     pub(crate) fn end(&self) -> Result<(), BundleError> {
+        if !self.groups.iter().all(|group| group.is_own) {
+            return Ok(());
+        }
         for round in 0..END_PATIENCE {
             if self.processes()?.is_empty() {
                 return Ok(());
@@ -180,10 +187,10 @@ impl Groups {
         Ok(())
     }
 
-    /// Removes the groups and those below; what is not there is fine.
+    /// Removes our groups and those below; what is not there is fine.
     pub(crate) fn remove(&self) -> Result<(), BundleError> {
         let mut first = None;
-        for group in &self.groups {
+        for group in self.groups.iter().filter(|group| group.is_own) {
             // The kernel frees a group some time after its last process.
             let mut result = remove(&group.path);
             for _ in 0..END_PATIENCE {
@@ -203,7 +210,9 @@ impl Groups {
 }
 
 impl Group {
-    fn make(&self) -> Result<(), IoError> {
+    /// Makes the group and those above it; false if it was there.
+    fn make(&self) -> Result<bool, IoError> {
+        let mut is_new = false;
         let below = self.path.strip_prefix(&self.mount).unwrap_or(&self.path);
         let mut path = self.mount.clone();
         for part in below.components() {
@@ -212,15 +221,15 @@ impl Group {
             if self.version == Version::V2 {
                 pass_on(&parent)?;
             }
-            match file::create_dir(&path, 0o755) {
-                Err(error) if error.is_already_exists() => {}
-                other => other?,
-            }
+            is_new = match file::create_dir(&path, 0o755) {
+                Err(error) if error.is_already_exists() => false,
+                other => other.map(|()| true)?,
+            };
             if self.names.iter().any(|name| name == "cpuset") {
                 inherit(&parent, &path)?;
             }
         }
-        Ok(())
+        Ok(is_new)
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) struct Group {
     pub mount: PathBuf,
     pub version: Version,
     pub names: Vec<String>,
+    /// It was made for the container: what was there before is not ours to empty or to remove.
+    pub is_own: bool,
 }
 
 impl Groups {
@@ -164,6 +166,7 @@ impl Groups {
                 mount: one.mount.clone(),
                 version: one.version,
                 names: one.names.clone(),
+                is_own: false,
             }
         };
         Ok(Self { groups: hierarchies.all.iter().map(group).collect() })

@@ -171,7 +171,8 @@ impl Started<'_> {
         let root = record.no_pivot.then(|| make::root_of(record.pid)).transpose()?;
         let namespaces = different(record.pid, record.namespaces)?;
         let how = (steps, program);
-        let pid = make::further(self.container, namespaces, root.as_ref(), given, &control, how)?;
+        let (pid, control) =
+            make::further(self.container, namespaces, root.as_ref(), given, control, how)?;
         let process = PidFd::open(pid).map_err(failed("watch the process"))?;
         let told = self.let_go(pid, &control);
         if told.is_err() {
@@ -297,6 +298,7 @@ mod tests {
             mount: "/g".into(),
             version: Version::V1,
             names: vec![name.to_owned()],
+            is_own: true,
         };
         let groups = Groups { groups: vec![group("cpu"), group("pids")] };
         let paths = |given: &[&str]| {

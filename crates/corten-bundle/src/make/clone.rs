@@ -15,13 +15,14 @@ use crate::init::{self, Given};
 use crate::plan::steps::{Joined, Plan, Program, Step};
 use crate::told::Told;
 
-/// Makes the first process; returns its number and the lock, which it has let go of.
+/// Makes the first process; returns its number, our side of the socket, and the lock. It has neither: the
+/// end of a socket is seen by who has the other side alone.
 pub(super) fn first(
     plan: &Plan,
     given: Given,
-    control: &OwnedFd,
+    control: OwnedFd,
     cgroup: Option<&OwnedFd>,
-) -> Result<(u32, Option<FileLock>), BundleError> {
+) -> Result<(u32, OwnedFd, Option<FileLock>), BundleError> {
     let attempt = "make the container's namespaces";
     let cgroup = cgroup.map(AsFd::as_fd);
     let new = plan.namespaces.new;
@@ -32,21 +33,28 @@ pub(super) fn first(
     if plan.namespaces.joined.is_empty() && new & namespace::TIME == 0 {
         let options = CloneOptions { namespaces: now, sibling: false, cgroup };
         return match process::clone(options).map_err(failed(attempt))? {
-            Cloned::Child => init::main(plan, given),
-            Cloned::Parent { pid } => Ok((pid, given.lock)),
+            Cloned::Child => {
+                drop(control);
+                init::main(plan, given)
+            }
+            Cloned::Parent { pid } => Ok((pid, control, given.lock)),
         };
     }
     let Cloned::Parent { pid: between } =
         process::clone(CloneOptions::default()).map_err(failed(attempt))?
     else {
+        drop(control);
         let joined =
             join_all(&plan.namespaces.joined).and_then(|()| new_times(new, &plan.time_offsets));
         let options = CloneOptions { namespaces: now, sibling: true, cgroup };
         let cloned = joined.and_then(|()| process::clone(options).map_err(step(attempt)));
         in_between(cloned, &given.control.try_clone(), || init::main(plan, given))
     };
-    let pid = told_pid(between, control)?;
-    Ok((pid, given.lock))
+    // Its copy is with the process now; ours would hide its end.
+    let lock = given.lock;
+    drop(given.control);
+    let pid = told_pid(between, &control)?;
+    Ok((pid, control, lock))
 }
 
 /// Makes a further process in the namespaces of a container, of which `container` is the first process.
@@ -55,13 +63,14 @@ pub(crate) fn further(
     namespaces: u64,
     root: Option<&OwnedFd>,
     given: Given,
-    control: &OwnedFd,
+    control: OwnedFd,
     (steps, program): (&[Step], &Program),
-) -> Result<u32, BundleError> {
+) -> Result<(u32, OwnedFd), BundleError> {
     let attempt = "make a process in the container";
     let Cloned::Parent { pid: between } =
         process::clone(CloneOptions::default()).map_err(failed(attempt))?
     else {
+        drop(control);
         let joined = namespace::join(container.as_fd(), namespaces)
             .map_err(step("join the namespaces of the container"));
         let rooted = joined.and_then(|()| match root {
@@ -75,7 +84,8 @@ pub(crate) fn further(
             init::main_additional(steps, program, given, users)
         })
     };
-    told_pid(between, control)
+    drop(given);
+    Ok((told_pid(between, &control)?, control))
 }
 
 fn change_root(root: &OwnedFd) -> io::Result<()> {

@@ -159,7 +159,7 @@ impl Maker<'_> {
             state,
         };
         let cgroup = self.record.groups.open_v2()?;
-        let (pid, _lock) = clone::first(self.plan, given, &ours, cgroup.as_ref())?;
+        let (pid, ours, _lock) = clone::first(self.plan, given, ours, cgroup.as_ref())?;
         let process = PidFd::open(pid).map_err(failed("watch the container's first process"))?;
         self.process = Some(process.try_clone().map_err(failed("copy descriptors"))?);
         self.accompany(pid, &ours, &sources, cgroup.is_some())?;

@@ -277,7 +277,8 @@ impl Builder<'_> {
         let readonly = |path: &PathBuf| Step::MakeReadonly { path: path.clone() };
         self.steps.extend(self.linux.readonly_paths.iter().map(readonly));
         self.steps.extend(self.linux.masked_paths.iter().map(mask));
-        if self.namespaces.is_new(namespace::MOUNT) {
+        let propagates = !self.linux.rootfs_propagation.is_empty();
+        if self.namespaces.is_new(namespace::MOUNT) && propagates {
             let (flags, recursive) = propagation(self.linux)?;
             self.steps.push(Step::RootPropagation { flags, recursive });
         }

@@ -124,7 +124,6 @@ fn the_steps_follow_the_lifecycle() {
             change to the container's root file system
             make read-only `/proc/sys`
             mask `/proc/keys`
-            set the propagation of the root
             make the root file system read-only
             set the host name `h`
             find the program

@@ -44,7 +44,12 @@ pub(crate) struct OciGlobal {
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
     /// Accepted for compatibility: `true`, `false` or `auto`; Corten sees what it may do
-    #[arg(long, value_name = "WHEN", global = true, help_heading = "Global options")]
+    #[arg(
+        long = "rootless",
+        id = "when-rootless",
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
     pub rootless: Option<String>,
     /// Accepted for compatibility
     #[arg(long, value_name = "PROGRAM", global = true, hide = true)]

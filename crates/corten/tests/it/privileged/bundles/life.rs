@@ -251,7 +251,9 @@ fn a_killed_maker_leaves_no_process() {
 fn many_at_once_do_not_disturb_each_other() {
     require!(Need::Root);
     let all = Bundles::new();
-    let bundle = all.bundle("many", &json!({"process": {"args": ["true"]}}));
+    // Each has its groups by its id.
+    let config = json!({"process": {"args": ["true"]}, "linux": {"cgroupsPath": ""}});
+    let bundle = all.bundle("many", &config);
     let bundle = bundle.to_string_lossy().into_owned();
     std::thread::scope(|scope| {
         for worker in 0..4 {

@@ -66,6 +66,7 @@ impl Bundles {
     /// Writes a bundle and returns its directory.
     pub(super) fn bundle(&self, name: &str, more: &Value) -> PathBuf {
         let mut config = self.config();
+        config["linux"]["cgroupsPath"] = json!(format!("/{}", self.id(name)));
         merge(&mut config, more);
         let path = format!("{name}/config.json");
         let path = self.context.write(path, config.to_string());
@@ -104,7 +105,6 @@ impl Bundles {
                     "options": ["nosuid", "noexec", "nodev", "ro"]},
             ],
             "linux": {
-                "cgroupsPath": format!("/{}", self.tag),
                 "namespaces": [
                     {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "network"},
                 ],
@@ -153,9 +153,11 @@ impl Bundles {
 
     /// Runs a bundle whose program is a line for the shell.
     pub(super) fn run_line(&self, name: &str, more: &Value, line: &str) -> Output {
-        let mut config = json!({"process": {"args": ["sh", "-c", line]}});
-        merge(&mut config, more);
-        let bundle = self.bundle(name, &config);
+        let mut more = more.clone();
+        if more["process"]["args"].is_null() {
+            merge(&mut more, &json!({"process": {"args": ["sh", "-c", line]}}));
+        }
+        let bundle = self.bundle(name, &more);
         self.run(&["run", "--bundle", &bundle.to_string_lossy(), &self.id(name)])
     }
 
