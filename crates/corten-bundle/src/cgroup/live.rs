@@ -1,9 +1,10 @@
 //! Groups as directories of the kernel's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use corten_sys::bpf::{Instruction, attach_device_program, load_device_program};
 use corten_sys::error::{IoError, at};
 use corten_sys::file;
 use corten_sys::process::PidFd;
@@ -72,6 +73,28 @@ impl Groups {
             }
         }
         Ok(())
+    }
+
+    /// Lets the processes of the group of version 2 open what a program says. Without the right to load
+    /// one, as for an ordinary user, the kernel lets nobody make nodes, and those of the host keep their
+    /// owners.
+    pub(crate) fn allow_devices(
+        &self,
+        program: Option<&[Instruction]>,
+        required: bool,
+    ) -> Result<(), BundleError> {
+        let (Some(program), Some(group)) = (program, self.unified()) else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::open(&group.path, flags, Mode::empty()).map_err(at("open", &group.path))?;
+        let attached = load_device_program(program)
+            .and_then(|program| attach_device_program(program.as_fd(), directory.as_fd()));
+        match attached {
+            Err(error) if !required && error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            other => Ok(other.map_err(at("attach the rules of devices to", &group.path))?),
+        }
     }
 
     /// Sets limits of groups with processes. One limit may have to wait for another: that of memory must

@@ -69,6 +69,25 @@ pub(crate) fn plan_devices(rules: &[DeviceRule]) -> Result<Vec<Setting>, BundleE
     Ok(settings)
 }
 
+/// The same rules for version 2, which takes a program.
+pub(crate) fn plan_device_program(
+    rules: &[DeviceRule],
+) -> Result<Option<Vec<corten_sys::bpf::Instruction>>, BundleError> {
+    let texts = plan_devices(rules)?;
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let rule = |setting: &Setting| {
+        let text = if setting.value == "a" { "a *:* rwm" } else { &setting.value };
+        let mut rule = corten_runtime::DeviceRule::parse(text)?;
+        rule.allow = setting.file == "devices.allow";
+        Some(rule)
+    };
+    let rules: Option<Vec<_>> = texts.iter().map(rule).collect();
+    let rules = rules.ok_or_else(|| invalid("a device rule has an impossible number"))?;
+    Ok(Some(corten_runtime::device_program(&rules)))
+}
+
 fn device(rule: &DeviceRule) -> Result<Setting, BundleError> {
     let file = if rule.allow { "devices.allow" } else { "devices.deny" };
     if !rule.access.bytes().all(|byte| b"rwm".contains(&byte)) {
@@ -480,6 +499,8 @@ mod tests {
             [("devices.deny", "a"), ("devices.allow", "c 10:229 rw"), ("devices.allow", "c *:* m")]
         );
         assert!(plan_devices(&[]).expect("none").is_empty());
+        assert!(plan_device_program(&[]).expect("none").is_none());
+        assert!(plan_device_program(&rules).expect("assembled").is_some());
         let odd = DeviceRule { kind: "x".to_owned(), ..DeviceRule::default() };
         assert!(plan_devices(&[odd]).is_err());
     }

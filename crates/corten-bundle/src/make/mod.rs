@@ -6,6 +6,7 @@ mod outside;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use corten_sys::bpf::Instruction;
 use corten_sys::file;
 use corten_sys::process::PidFd;
 use corten_sys::socket;
@@ -103,9 +104,12 @@ pub(crate) fn create(
 }
 
 /// What goes to the control groups.
+#[derive(Default)]
 struct Limits {
     settings: Vec<settings::Setting>,
     devices: Vec<settings::Setting>,
+    /// The same for version 2.
+    program: Option<Vec<Instruction>>,
     /// Somebody asked for some of it.
     required: bool,
 }
@@ -113,11 +117,16 @@ struct Limits {
 fn limits(config: &Config, hierarchies: &Hierarchies) -> Result<Limits, BundleError> {
     let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let Some(resources) = resources else {
-        return Ok(Limits { settings: Vec::new(), devices: Vec::new(), required: false });
+        return Ok(Limits::default());
     };
     let settings = settings::plan(resources, hierarchies.is_unified())?;
     let devices = settings::plan_devices(&resources.devices)?;
-    Ok(Limits { required: !settings.is_empty(), settings, devices })
+    let program = if hierarchies.is_unified() {
+        settings::plan_device_program(&resources.devices)?
+    } else {
+        None
+    };
+    Ok(Limits { required: !settings.is_empty(), settings, devices, program })
 }
 
 struct Maker<'a> {
@@ -174,7 +183,8 @@ impl Maker<'_> {
         }
         self.record.groups.apply(&self.limits.settings)?;
         if self.facts.hierarchies.is_unified() {
-            return Ok(());
+            let required = outside::is_whole(self.facts)?;
+            return self.record.groups.allow_devices(self.limits.program.as_deref(), required);
         }
         self.record.groups.apply(&self.limits.devices)
     }

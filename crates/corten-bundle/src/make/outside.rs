@@ -226,7 +226,8 @@ pub(super) fn set_oom_score(pid: u32, score: i32, facts: &Facts) -> Result<(), B
     }
 }
 
-fn is_whole(facts: &Facts) -> Result<bool, BundleError> {
+/// Whether we are root of the machine, not of a user namespace.
+pub(super) fn is_whole(facts: &Facts) -> Result<bool, BundleError> {
     Ok(facts.is_root && is_whole_system(&own_map("uid_map")?))
 }
 

@@ -16,7 +16,7 @@ mod limits;
 mod live;
 mod plan;
 
-pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
+pub use devices::{DeviceAccess, DeviceKind, DeviceRule, assemble as device_program};
 pub use facts::{CgroupFacts, V1Controller};
 pub(crate) use later::{forget, freeze, limit, thaw};
 pub(crate) use live::{Groups, MemoryReport, end_all};
