@@ -73,9 +73,12 @@ fn those_of_another_container_can_be_joined() {
     for (joined, name) in KINDS.iter().filter(|(kind, _)| *kind != "mount") {
         let namespaces: Vec<Value> = KINDS
             .iter()
-            .map(|(kind, name)| match kind == joined {
-                true => json!({"type": kind, "path": format!("/proc/{pid}/ns/{name}")}),
-                false => json!({"type": kind}),
+            .map(|(kind, name)| {
+                if kind == joined {
+                    json!({"type": kind, "path": format!("/proc/{pid}/ns/{name}")})
+                } else {
+                    json!({"type": kind})
+                }
             })
             .collect();
         let line = format!("readlink /proc/self/ns/{name}");
