@@ -127,6 +127,7 @@ fn the_steps_follow_the_lifecycle() {
             make the root file system read-only
             set the host name `h`
             find the program
+            set the limit `RLIMIT_NOFILE`
             then set the limit `RLIMIT_NOFILE`
             then hand over the standard descriptors
             then change to the directory `/`
