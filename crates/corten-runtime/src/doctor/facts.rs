@@ -147,7 +147,8 @@ impl Facts {
             is_hybrid: Path::new("/sys/fs/cgroup/unified/cgroup.controllers").exists(),
             network_obstacles: inside.map(|inside| inside.network_obstacles).unwrap_or_default(),
             packet_filter: is_root.then(|| told(network::reach_packet_filter())),
-            forwarding: NetworkFacts::gather("corten0").is_ok_and(|network| network.forwarding),
+            forwarding: NetworkFacts::gather(network::BRIDGE)
+                .is_ok_and(|network| network.forwarding),
             dropping_chain: if is_root { network::foreign_drop() } else { None },
             fuse: openable("/dev/fuse"),
             emulated: emulation.as_ref().map(|found| usable(found, true)).unwrap_or_default(),
