@@ -1,7 +1,7 @@
 # The two commands of the README, and a few more. `cargo xtask help` has the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test bench gen
+.PHONY: help demo install test test-vm bench gen
 
 # Where cargo puts what it builds.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -13,6 +13,7 @@ help:
 	@echo 'make demo    set up what is missing, build, and run the main job end to end'
 	@echo 'make install build, and put the program into $(PREFIX)/bin (PREFIX=… for elsewhere)'
 	@echo 'make test    set up what is missing, and run every test and gate'
+	@echo 'make test-vm test the runtime in a virtual machine with systemd and control groups v2'
 	@echo 'make bench   measure, beside docker and podman where they run'
 	@echo 'make gen     write the generated documentation anew'
 
@@ -29,6 +30,9 @@ install:
 test:
 	scripts/setup test
 	cargo xtask ci
+
+test-vm:
+	scripts/test-vm
 
 bench:
 	scripts/setup demo
