@@ -37,12 +37,24 @@ pub struct LogOptions {
     pub max_size_bytes: u64,
     /// How many files there are, the newest included; at least 1.
     pub max_files: u32,
+    /// After how long a line goes; `None` keeps lines for as long as there is room. The files that are
+    /// put aside divide this time among themselves, so that there are to be at least two files.
+    #[serde(default)]
+    pub retention_seconds: Option<u64>,
 }
 
 impl Default for LogOptions {
     /// 100 MB in all: enough to look back, too little to fill a disk.
     fn default() -> Self {
-        Self { max_size_bytes: 20_000_000, max_files: 5 }
+        Self { max_size_bytes: 20_000_000, max_files: 5, retention_seconds: None }
+    }
+}
+
+impl LogOptions {
+    /// Returns the time, in seconds since 1970, before which lines are too old.
+    pub fn oldest(&self, now_seconds: i64) -> Option<i64> {
+        let retention = i64::try_from(self.retention_seconds?).unwrap_or(i64::MAX);
+        Some(now_seconds.saturating_sub(retention))
     }
 }
 

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn full_files_are_put_aside_and_the_oldest_goes() {
         let scratch = scratch();
-        let options = LogOptions { max_size_bytes: 200, max_files: 3 };
+        let options = LogOptions { max_size_bytes: 200, max_files: 3, ..LogOptions::default() };
         let mut writer = Writer::open(&scratch.0, options).unwrap();
         for number in 0..20 {
             let line = format!("line {number}\n");
@@ -255,6 +255,30 @@ mod tests {
         drop(again);
         let tail = Query { tail: Some(2), ..Query::default() };
         assert_eq!(texts(&scratch.0, &tail), ["stdout line 18\n", "stdout line 19\n"]);
+    }
+
+    #[test]
+    fn what_is_too_old_goes() {
+        let scratch = scratch();
+        let options =
+            LogOptions { max_files: 5, retention_seconds: Some(400), ..LogOptions::default() };
+        let numbers = |folder: &Path| -> Vec<i64> {
+            let number = |text: &String| text.trim().rsplit(' ').next().unwrap().parse().unwrap();
+            texts(folder, &Query::default()).iter().map(number).collect()
+        };
+        for number in 0..200 {
+            // Each time by another monitor: what is known is in the files.
+            let mut writer = Writer::open(&scratch.0, options).unwrap();
+            let line = format!("{}\n", number * 10);
+            writer.write(Stream::Stdout, line.as_bytes(), second(number * 10)).unwrap();
+            let kept = numbers(&scratch.0);
+            let oldest = number * 10 - 400;
+            assert!(kept[0] <= oldest.max(0), "all that is young is kept: {kept:?}");
+            assert!(kept[0] >= oldest - 200, "little that is old is kept: {kept:?}");
+        }
+        let mut writer = Writer::open(&scratch.0, options).unwrap();
+        writer.write(Stream::Stdout, b"5000\n", second(5000)).unwrap();
+        assert_eq!(numbers(&scratch.0), [5000], "after a long silence");
     }
 
     #[test]
@@ -285,7 +309,7 @@ mod tests {
     #[test]
     fn a_log_is_followed_over_its_rotations_to_its_end() {
         let scratch = scratch();
-        let options = LogOptions { max_size_bytes: 300, max_files: 4 };
+        let options = LogOptions { max_size_bytes: 300, max_files: 4, ..LogOptions::default() };
         let mut writer = Writer::open(&scratch.0, options).unwrap();
         let writing = std::sync::atomic::AtomicBool::new(true);
         let mut found = Vec::new();

@@ -68,6 +68,8 @@ pub enum LogOption {
     MaxSizeBytes(u64),
     /// `max-file=3`: how many files there are.
     MaxFiles(u32),
+    /// `retention=7d`: after how many seconds a line goes.
+    RetentionSeconds(u64),
 }
 
 /// Reads an option of the log, `NAME=VALUE`.
@@ -82,8 +84,24 @@ pub fn parse_log_option(text: &str) -> Result<LogOption, OptionError> {
             let count = value.parse().ok().filter(|count| *count > 0).ok_or_else(unknown)?;
             Ok(LogOption::MaxFiles(count))
         }
+        "retention" => age(value).map(LogOption::RetentionSeconds).ok_or_else(|| {
+            OptionError::new(text, "an option of the log: its time has no unit", "retention=7d")
+        }),
         _ => Err(unknown()),
     }
+}
+
+/// Reads a number of days, hours, minutes or seconds.
+fn age(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "d" => 24 * 60 * 60,
+        "h" => 60 * 60,
+        "m" => 60,
+        "s" => 1,
+        _ => return None,
+    };
+    number.parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(seconds)
 }
 
 #[cfg(test)]
@@ -114,7 +132,18 @@ mod tests {
         assert_eq!(parse_log_option("max-size=10k"), Ok(LogOption::MaxSizeBytes(10 * 1024)));
         assert_eq!(parse_log_option("max-size=-1"), Ok(LogOption::MaxSizeBytes(u64::MAX)));
         assert_eq!(parse_log_option("max-file=3"), Ok(LogOption::MaxFiles(3)));
-        for text in ["max-file=0", "max-size=x", "max-size", "labels=a"] {
+        assert_eq!(parse_log_option("retention=7d"), Ok(LogOption::RetentionSeconds(604_800)));
+        assert_eq!(parse_log_option("retention=90m"), Ok(LogOption::RetentionSeconds(5400)));
+        for text in [
+            "retention=7",
+            "retention=",
+            "retention=0d",
+            "retention=é",
+            "max-file=0",
+            "max-size=x",
+            "max-size",
+            "labels=a",
+        ] {
             assert!(parse_log_option(text).is_err(), "{text}");
         }
     }

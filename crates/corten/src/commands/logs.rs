@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use corten_monitor::Definition;
 use corten_monitor::log::{self, Follow, Query};
 use corten_oci::time::{parse_rfc3339, rfc3339_nanos};
 use corten_sys::clock::{Clock as _, SystemClock};
@@ -15,8 +16,11 @@ pub(super) fn logs(context: &Context, arguments: &LogsArgs) -> Result<ExitCode, 
     let store = context.store()?;
     let container = existing(&store, &arguments.container)?;
     let id = container.record.id;
+    let since = arguments.since.as_deref().map(|text| time("since", text)).transpose()?;
+    let kept = Definition::decode(&store.container_definition(&id)?)?.log;
+    let oldest = kept.oldest(SystemClock.now().seconds).map(|seconds| rfc3339_nanos(seconds, 0));
     let query = Query {
-        since: arguments.since.as_deref().map(|text| time("since", text)).transpose()?,
+        since: since.max(oldest),
         until: arguments.until.as_deref().map(|text| time("until", text)).transpose()?,
         tail: tail(&arguments.tail)?,
     };

@@ -110,7 +110,12 @@ pub(super) fn definition(
         match flag("log-opt", parse_log_option(text))? {
             LogOption::MaxSizeBytes(bytes) => definition.log.max_size_bytes = bytes,
             LogOption::MaxFiles(count) => definition.log.max_files = count,
+            LogOption::RetentionSeconds(age) => definition.log.retention_seconds = Some(age),
         }
+    }
+    if definition.log.retention_seconds.is_some() && definition.log.max_files < 2 {
+        return Err(CliError::new("one log file cannot lose its old lines alone")
+            .hint("set `--log-opt max-file` to 2 or more".to_owned()));
     }
     Ok(definition)
 }
