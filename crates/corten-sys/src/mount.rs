@@ -269,9 +269,15 @@ pub fn swap_root() -> io::Result<()> {
 
 /// Removes the old root, of which a descriptor was kept, with everything below it.
 pub fn drop_old_root(old_root: BorrowedFd<'_>) -> io::Result<()> {
-    rustix::process::fchdir(old_root)?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    detach(old_root)?;
     Ok(rustix::process::chdir("/")?)
+}
+
+/// Takes away the mount whose root an open directory is, once nobody uses it. The working directory is
+/// elsewhere afterwards.
+pub fn detach(mount: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(mount)?;
+    Ok(rustix::mount::unmount(".", UnmountFlags::DETACH)?)
 }
 
 /// Mounts an overlay on a path in the old way, for kernels that cannot take more than 255 bytes of

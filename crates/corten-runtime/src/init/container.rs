@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use corten_sys::mount::{self, Attributes, FileSystem};
 use corten_sys::process::{self, CStrings};
 use corten_sys::{caps, namespace, seccomp, signals, socket, tty};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, Uid};
 use rustix::process::{Rlimit, Signal};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::reaper;
+use super::small_files::{SmallFile, SmallFiles};
 use super::target::{self, Kind};
 use crate::exec_error::{ExecFailure, FoundFile, HEAD_BYTES};
 use crate::network;
@@ -233,50 +234,31 @@ impl Walker {
 
     /// Puts files of one tmpfs over those of the image, so that the image's stay as they are.
     fn files(&self, files: &[(PathBuf, String)]) -> io::Result<()> {
-        let system = FileSystem::new("tmpfs")?;
-        system.text("mode", "755")?;
-        let plain = MountAttributes::NOTHING_SPECIAL.into();
-        let folder = system.mount(plain)?;
-        for (index, (path, content)) in files.iter().enumerate() {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let mode = Mode::from_raw_mode(0o644);
-            let file = rustix::fs::openat(&folder, index.to_string(), flags, mode)?;
-            let mut bytes = content.as_bytes();
-            while !bytes.is_empty() {
-                let written = rustix::io::write(&file, bytes)?;
-                bytes = bytes.get(written..).unwrap_or_default();
-            }
-            let copy = mount::copy_descriptor(file.as_fd(), false)?;
+        let mut small_files = SmallFiles::new(self.root()?)?;
+        for (path, content) in files {
+            let file = SmallFile { content: content.as_bytes(), mode: 0o644, owner: None };
+            let copy = small_files.put(&file)?;
             let target = self.target(path, Kind::File)?;
             mount::attach(copy.as_fd(), target.as_fd())?;
         }
-        Ok(())
+        small_files.finish()
     }
 
     /// Puts files of one tmpfs, which is never written to a disk but by swapping, where they belong.
     fn secrets(&self, files: &[SecretFile]) -> io::Result<()> {
-        let system = FileSystem::new("tmpfs")?;
-        system.text("mode", "755")?;
-        let folder = system.mount(MountAttributes::NOTHING_SPECIAL.into())?;
-        for (index, secret) in files.iter().enumerate() {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let name = index.to_string();
-            let file = rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o600))?;
-            let mut bytes = secret.content.bytes().unwrap_or_default();
-            while !bytes.is_empty() {
-                let written = rustix::io::write(&file, bytes)?;
-                bytes = bytes.get(written..).unwrap_or_default();
-            }
-            let (user, group) = (Uid::from_raw(secret.uid), Gid::from_raw(secret.gid));
-            rustix::fs::fchown(&file, Some(user), Some(group))?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(secret.mode))?;
-            let copy = mount::copy_descriptor(file.as_fd(), false)?;
+        let mut small_files = SmallFiles::new(self.root()?)?;
+        for secret in files {
+            let copy = small_files.put(&SmallFile {
+                content: secret.content.bytes().unwrap_or_default(),
+                mode: secret.mode,
+                owner: Some((secret.uid, secret.gid)),
+            })?;
             let readonly = Attributes { readonly: true, ..MountAttributes::NOTHING_SPECIAL.into() };
             mount::restrict(copy.as_fd(), readonly, false)?;
             let target = self.target(&secret.path, Kind::File)?;
             mount::attach(copy.as_fd(), target.as_fd())?;
         }
-        Ok(())
+        small_files.finish()
     }
 
     /// Waits for the caller's word. What comes with it is the file of hosts, now that the addresses are

@@ -7,6 +7,7 @@ mod container;
 mod helper;
 mod layers;
 mod reaper;
+mod small_files;
 pub mod target;
 
 use std::process::ExitCode;

@@ -85,9 +85,12 @@ pub(crate) struct StdioPlan {
 }
 
 impl Plan {
-    /// Returns true if the container is in a user namespace of others that is joined before it is made.
-    pub(crate) fn joins_users(&self) -> bool {
-        self.helper.joins.iter().any(|join| join.namespace == namespace::USER)
+    /// Returns true if the first process can begin its life in the container's control groups: from within
+    /// a namespace of users or of control groups of others, it could not be started there.
+    pub(crate) fn starts_in_groups(&self) -> bool {
+        let of_others = [namespace::USER, namespace::CGROUP];
+        let joins = self.helper.joins.iter().any(|join| of_others.contains(&join.namespace));
+        !joins && !matches!(self.helper.root, RootStep::Joined { .. })
     }
 
     /// Returns the plan of the same container with nothing running in it: its files and volumes are

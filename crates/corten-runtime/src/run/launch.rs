@@ -56,9 +56,8 @@ pub(super) fn launch(
     if let Some(given) = &given {
         super::give_pipes(given, owner)?;
     }
-    // In a user namespace of others, the helper may not start anything in our groups.
     let cgroup =
-        if plan.joins_users() { None } else { groups.open_v2().map_err(RunError::Cgroup)? };
+        if plan.starts_in_groups() { groups.open_v2().map_err(RunError::Cgroup)? } else { None };
 
     let program = own_program().map_err(failed("protect the own program"))?;
     let path = format!("/proc/self/fd/{}", raw(program));

@@ -240,7 +240,7 @@ impl<'a, 'io> Session<'a, 'io> {
             Report::Started { pid } => {
                 let handle = fds.into_iter().next().ok_or(RunError::Garbled)?;
                 self.child = Some((pid, PidFd::from_fd(handle)));
-                let started_there = !self.plan.joins_users();
+                let started_there = self.plan.starts_in_groups();
                 self.groups.attach(pid, started_there).map_err(RunError::Cgroup)
             }
             Report::Prepared => self.attach_network(),
