@@ -48,7 +48,9 @@ mod steps;
 pub mod user;
 
 pub use capability::{Capability, UnknownCapability, default_capabilities};
-pub use cgroup::{CgroupFacts, DeviceAccess, DeviceKind, DeviceRule, V1Controller, device_program};
+pub use cgroup::{
+    CgroupFacts, DeviceAccess, DeviceKind, DeviceRule, Manager, V1Controller, device_program,
+};
 pub use error::{PlanError, RunError};
 pub use exec_error::ExecError;
 pub use facts::{HostFacts, Ids};

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use corten_sys::error::IoError;
 use corten_sys::file;
+use corten_sys::userns::own_map;
 use rustix::fs::{Access, access, statfs};
 use serde::Serialize;
+
+use super::scope;
 
 /// Where every distribution mounts them.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -31,7 +34,18 @@ pub enum CgroupFacts {
         parent: PathBuf,
         writable: bool,
         controllers: BTreeSet<String>,
+        /// Who is asked for a group below `parent` first, if that is not made at once.
+        manager: Option<Manager>,
     },
+}
+
+/// The service manager of an ordinary user, systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Manager {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Whose it is, by the number that the user has outside of all namespaces.
+    pub user: u32,
 }
 
 /// A hierarchy of cgroup v1.
@@ -52,7 +66,7 @@ impl CgroupFacts {
         let text = file::read_limited(Path::new("/proc/self/cgroup"), MEMBERSHIP_BYTES_MAX)?;
         let membership = parse_membership(&String::from_utf8_lossy(&text));
         if u64::try_from(statistics.f_type).unwrap_or_default() == CGROUP2_MAGIC {
-            return Ok(v2(root, &membership));
+            return v2(root, &membership);
         }
         let controllers: BTreeMap<_, _> =
             CONTROLLERS.iter().filter_map(|name| v1(root, name, &membership)).collect();
@@ -74,11 +88,24 @@ fn v1(
     Some((name.to_owned(), V1Controller { parent, hierarchy, writable }))
 }
 
-fn v2(root: &Path, membership: &BTreeMap<String, Membership>) -> CgroupFacts {
+fn v2(root: &Path, membership: &BTreeMap<String, Membership>) -> Result<CgroupFacts, IoError> {
     // A group with processes of its own cannot pass controllers on, except the root. Whoever may
-    // write the root uses it; an ordinary user has at best the own group.
-    let own = below(root, membership.get("").map_or("/", |own| own.path.as_str()));
-    let parent = if access(root, Access::WRITE_OK).is_ok() { root.to_owned() } else { own };
+    // write the root uses it; an ordinary user asks the service manager, or has at best the own group.
+    if access(root, Access::WRITE_OK).is_ok() {
+        return Ok(of_parent(root.to_owned(), None));
+    }
+    let users = own_map("uid_map")?;
+    let user = users.iter().find(|range| range.first == 0).map_or(0, |range| range.outside);
+    let socket = scope::manager(user);
+    let group = scope::group_of_manager(root, user);
+    if user != 0 && socket.exists() && access(&group, Access::WRITE_OK).is_ok() {
+        return Ok(of_parent(group, Some(Manager { socket, user })));
+    }
+    let own = membership.get("").map_or("/", |own| own.path.as_str());
+    Ok(of_parent(below(root, own), None))
+}
+
+fn of_parent(parent: PathBuf, manager: Option<Manager>) -> CgroupFacts {
     let names = file::read_limited(&parent.join("cgroup.controllers"), MEMBERSHIP_BYTES_MAX);
     let names = names.unwrap_or_default();
     let names = String::from_utf8_lossy(&names);
@@ -86,7 +113,16 @@ fn v2(root: &Path, membership: &BTreeMap<String, Membership>) -> CgroupFacts {
         writable: access(&parent, Access::WRITE_OK).is_ok(),
         controllers: names.split_whitespace().map(str::to_owned).collect(),
         parent,
+        manager,
     }
+}
+
+/// Returns the group of cgroup v2 in which this process is.
+pub(super) fn own_group() -> Result<PathBuf, IoError> {
+    let text = file::read_limited(Path::new("/proc/self/cgroup"), MEMBERSHIP_BYTES_MAX)?;
+    let membership = parse_membership(&String::from_utf8_lossy(&text));
+    let own = membership.get("").map_or("/", |own| own.path.as_str());
+    Ok(below(Path::new(MOUNT), own))
 }
 
 fn below(mount: &Path, group: &str) -> PathBuf {

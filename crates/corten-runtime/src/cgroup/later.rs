@@ -7,9 +7,10 @@ use std::time::Duration;
 use corten_sys::clock::{Clock as _, SystemClock};
 use corten_sys::error::IoError;
 
-use super::facts::CgroupFacts;
+use super::facts::{CgroupFacts, Manager};
 use super::live::{Group, directory, make, read, write};
 use super::plan::{CgroupPlan, GroupPlan, Setting};
+use super::scope;
 use crate::live::LiveError;
 
 /// Processes that wait for a disk are frozen once that answers.
@@ -71,8 +72,20 @@ fn add(plan: &GroupPlan, v2: bool, id: &str, find: Find<'_>) -> Result<PathBuf, 
     Ok(place)
 }
 
-/// The group that can be frozen: in version 2 the container's, in version 1 one for that alone.
-fn freezer(facts: &CgroupFacts, plan: &CgroupPlan) -> Result<GroupPlan, LiveError> {
+/// The group where it is, or will be.
+fn placed(group: GroupPlan, manager: Option<&Manager>, id: &str) -> Result<GroupPlan, IoError> {
+    Ok(match manager {
+        Some(manager) => GroupPlan { parent: scope::enter(manager, id)?, ..group },
+        None => group,
+    })
+}
+
+/// The group that can be frozen: in version 2 the container's, in version 1 one for that alone. The
+/// second is whom to ask for the place of it.
+fn freezer<'a>(
+    facts: &'a CgroupFacts,
+    plan: &'a CgroupPlan,
+) -> Result<(GroupPlan, Option<&'a Manager>), LiveError> {
     let refuse = |reason| Err(LiveError::NoFreezer { reason });
     let of = |parent: &Path, controllers: Vec<String>| GroupPlan {
         controllers,
@@ -87,14 +100,15 @@ fn freezer(facts: &CgroupFacts, plan: &CgroupPlan) -> Result<GroupPlan, LiveErro
             Some(found) if !found.writable => {
                 refuse("only root may use the `freezer` controller of cgroup v1")
             }
-            Some(found) => Ok(of(&found.parent, vec!["freezer".to_owned()])),
+            Some(found) => Ok((of(&found.parent, vec!["freezer".to_owned()]), None)),
         },
         CgroupFacts::V2 { writable: false, .. } => {
             refuse("no control group is delegated to your user")
         }
-        CgroupFacts::V2 { parent, .. } => {
-            Ok(plan.groups.first().cloned().unwrap_or_else(|| of(parent, Vec::new())))
-        }
+        CgroupFacts::V2 { parent, manager, .. } => Ok(match plan.groups.first() {
+            Some(group) => (group.clone(), plan.manager.as_ref()),
+            None => (of(parent, Vec::new()), manager.as_ref()),
+        }),
     }
 }
 
@@ -105,7 +119,8 @@ pub(crate) fn freeze(
     id: &str,
     find: Find<'_>,
 ) -> Result<(), LiveError> {
-    let group = freezer(facts, plan)?;
+    let (group, manager) = freezer(facts, plan)?;
+    let group = placed(group, manager, id)?;
     let v2 = matches!(facts, CgroupFacts::V2 { .. });
     let mut place = directory(&group, id);
     if !place.is_dir() {
@@ -134,8 +149,11 @@ pub(crate) fn freeze(
 
 /// Lets a container go on; one that was never frozen does already.
 pub(crate) fn thaw(facts: &CgroupFacts, plan: &CgroupPlan, id: &str) -> Result<(), IoError> {
-    let Ok(group) = freezer(facts, plan) else { return Ok(()) };
-    let place = directory(&group, id);
+    let Ok((group, manager)) = freezer(facts, plan) else { return Ok(()) };
+    if manager.is_some() && scope::current()?.is_none() {
+        return Ok(());
+    }
+    let place = directory(&placed(group, manager, id)?, id);
     let (file, word) = match facts {
         CgroupFacts::V2 { .. } => ("cgroup.freeze", "0"),
         _ => ("freezer.state", "THAWED"),
@@ -154,6 +172,7 @@ pub(crate) fn limit(
     id: &str,
     find: Find<'_>,
 ) -> Result<(), IoError> {
+    let wanted = &wanted.placed(id)?;
     for group in &wanted.groups {
         let place = directory(group, id);
         if place.is_dir() {
@@ -168,6 +187,7 @@ pub(crate) fn limit(
     }
     if !wanted.groups.iter().any(limits_processes) {
         let later = made_later(id).into_iter().map(|group| group.plan);
+        let now = now.placed(id)?;
         for group in now.groups.iter().cloned().chain(later).filter(limits_processes) {
             write(&directory(&group, id).join(PIDS), "max")?;
         }

@@ -1,5 +1,6 @@
 //! The groups of a running container.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use corten_sys::{bpf, file};
 use rustix::fs::{Mode, OFlags};
 
 use super::plan::{CgroupPlan, GroupPlan};
+use super::scope;
 
 /// The directory that all groups of ours are below.
 const FOLDER: &str = "corten";
@@ -50,6 +52,7 @@ pub(crate) struct MemoryReport {
 impl Groups {
     /// Makes the groups and sets their limits; also removes groups whose maker is gone.
     pub(crate) fn create(plan: &CgroupPlan, id: &str) -> Result<Self, IoError> {
+        let plan = plan.placed(id)?;
         let mut this = Self { groups: Vec::new(), v2: plan.v2 };
         for parent in &plan.parents {
             remove_stale(&parent.join(FOLDER));
@@ -68,10 +71,11 @@ impl Groups {
     }
 
     /// The groups that this process has made for a container that runs.
-    pub(crate) fn existing(plan: &CgroupPlan, id: &str) -> Self {
+    pub(crate) fn existing(plan: &CgroupPlan, id: &str) -> Result<Self, IoError> {
+        let plan = plan.placed(id)?;
         let group =
             |group: &GroupPlan| Group { plan: group.clone(), directory: directory(group, id) };
-        Self { groups: plan.groups.iter().map(group).collect(), v2: plan.v2 }
+        Ok(Self { groups: plan.groups.iter().map(group).collect(), v2: plan.v2 })
     }
 
     /// Adds the groups that were made for the container while it ran.
@@ -192,6 +196,17 @@ fn end(directory: &Path, pid: u32) -> Result<(), IoError> {
         process.kill().map_err(at("end the processes of", directory))?;
     }
     Ok(())
+}
+
+impl CgroupPlan {
+    /// The groups where they are, or will be: with a manager, in a scope that this process enters.
+    pub(super) fn placed(&self, id: &str) -> Result<Cow<'_, Self>, IoError> {
+        let Some(manager) = &self.manager else { return Ok(Cow::Borrowed(self)) };
+        let scope = scope::enter(manager, id)?;
+        let mut plan = self.clone();
+        plan.groups.iter_mut().for_each(|group| group.parent.clone_from(&scope));
+        Ok(Cow::Owned(plan))
+    }
 }
 
 /// Where the group of a container is whose processes this process starts.

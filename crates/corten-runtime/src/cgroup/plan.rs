@@ -8,7 +8,7 @@ use serde::Serialize;
 use corten_sys::bpf::Instruction;
 
 use super::devices::{self, DeviceRule};
-use super::facts::CgroupFacts;
+use super::facts::{CgroupFacts, Manager};
 use super::limits::{self, Wanted};
 use crate::capability::Capability;
 use crate::error::PlanError;
@@ -25,6 +25,8 @@ pub(crate) struct CgroupPlan {
     /// The groups below which those of a `corten` that was killed may lie, whichever limits its
     /// container had.
     pub parents: Vec<PathBuf>,
+    /// Who is asked for the group below which all goes, in the place of the parents.
+    pub manager: Option<Manager>,
 }
 
 /// One group and its settings, in the order in which they are written.
@@ -84,7 +86,12 @@ pub(crate) fn plan(
     if (!spec.namespaces.pid.is_new() || spec.cgroup_parent.is_some()) && groups.is_empty() {
         gather(&mut groups, facts, notices);
     }
-    Ok(CgroupPlan { v2, groups: groups.into_values().collect(), parents: parents(facts) })
+    let manager = match facts {
+        CgroupFacts::V2 { manager, .. } if !groups.is_empty() => manager.clone(),
+        _ => None,
+    };
+    let parents = if manager.is_some() { Vec::new() } else { parents(facts) };
+    Ok(CgroupPlan { v2, groups: groups.into_values().collect(), parents, manager })
 }
 
 /// Where the hierarchies are mounted.
@@ -109,7 +116,11 @@ fn below(facts: &CgroupFacts, parent: Option<&str>) -> Result<CgroupFacts, PlanE
                 place(&mut controller.parent, Path::new(MOUNT).join(name));
             }
         }
-        CgroupFacts::V2 { parent, .. } => place(parent, PathBuf::from(MOUNT)),
+        // Whoever names a place does not want the manager's.
+        CgroupFacts::V2 { parent, manager, .. } => {
+            *manager = None;
+            place(parent, PathBuf::from(MOUNT));
+        }
     }
     Ok(facts)
 }

@@ -62,7 +62,7 @@ impl<'a> Live<'a> {
 
     /// Finds the container's processes, in this process's numbers, the first one first.
     pub fn processes(&self) -> Result<Vec<u32>, IoError> {
-        if let Some(found) = self.groups().processes() {
+        if let Some(found) = self.groups()?.processes() {
             return Ok(found);
         }
         processes::find(self.pid, !self.plan.among_others)
@@ -70,7 +70,7 @@ impl<'a> Live<'a> {
 
     /// Says what the container uses of the machine.
     pub fn usage(&self) -> Result<Usage, IoError> {
-        usage::of(&self.groups(), &self.processes()?, self.pid, self.plan.network.network)
+        usage::of(&self.groups()?, &self.processes()?, self.pid, self.plan.network.network)
     }
 
     /// Stops every process of the container where it is.
@@ -93,9 +93,9 @@ impl<'a> Live<'a> {
         Ok(notices)
     }
 
-    fn groups(&self) -> Groups {
-        let mut groups = Groups::existing(&self.plan.cgroup, &self.plan.id);
+    fn groups(&self) -> Result<Groups, IoError> {
+        let mut groups = Groups::existing(&self.plan.cgroup, &self.plan.id)?;
         groups.add_later(&self.plan.id);
-        groups
+        Ok(groups)
     }
 }

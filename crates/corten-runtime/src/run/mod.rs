@@ -187,7 +187,7 @@ fn run_plan(plan: &Plan, io: &mut Io<'_>) -> Result<Outcome, RunError> {
 /// Runs a further program in a container that this process runs, to its end. The plan comes from
 /// [`crate::plan_another`].
 pub fn run_another(plan: &Plan, container: &PidFd, mut io: Io<'_>) -> Result<Outcome, RunError> {
-    let mut groups = Groups::existing(&plan.cgroup, &plan.id);
+    let mut groups = Groups::existing(&plan.cgroup, &plan.id).map_err(RunError::Cgroup)?;
     groups.add_later(&plan.id);
     let mut notices = Vec::new();
     let launched = launch::launch(plan, &groups, Some(container), &mut io)?;

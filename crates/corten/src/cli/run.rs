@@ -167,7 +167,7 @@ pub(crate) struct ContainerArgs {
     /// How many seconds it may take for that before it is killed
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
-    /// How much of its output is kept, `max-size=20m` or `max-file=5`
+    /// How much of its output is kept, `max-size=20m`, `max-file=5` or `retention=7d`
     #[arg(long = "log-opt", value_name = "NAME=VALUE")]
     pub log_options: Vec<String>,
     /// See whether the program works by this command, instead of the image's
