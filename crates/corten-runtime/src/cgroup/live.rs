@@ -11,7 +11,7 @@ use corten_sys::process::PidFd;
 use corten_sys::{bpf, file};
 use rustix::fs::{Mode, OFlags};
 
-use super::plan::{CgroupPlan, GroupPlan};
+use super::plan::{CgroupPlan, GroupPlan, Setting};
 use super::scope;
 
 /// The directory that all groups of ours are below.
@@ -241,14 +241,36 @@ pub(super) fn make(group: &Group, v2: bool) -> Result<(), IoError> {
         judge_devices(&group.directory, program)?;
     }
     for setting in &group.plan.settings {
-        let path = group.directory.join(setting.file);
-        match write(&path, &setting.value) {
+        let written = match write(&group.directory.join(setting.file), &setting.value) {
+            Err(error) if error.is_not_found() => match of_scheduler(setting) {
+                Some((file, value)) => write(&group.directory.join(file), &value),
+                None => Err(error),
+            },
+            other => other,
+        };
+        match written {
             // Kernels without swap accounting lack the file.
             Err(error) if error.is_not_found() && !setting.required => {}
             other => other?,
         }
     }
     Ok(())
+}
+
+/// Weights of disks have other names where the scheduler BFQ is what heeds them, and there they are 1 to
+/// 1000 in both versions.
+fn of_scheduler(setting: &Setting) -> Option<(&'static str, String)> {
+    match setting.file {
+        "blkio.weight" => Some(("blkio.bfq.weight", setting.value.clone())),
+        "blkio.weight_device" => Some(("blkio.bfq.weight_device", setting.value.clone())),
+        "io.weight" => {
+            // The way back from 1 to 10000.
+            let (device, weight) = setting.value.rsplit_once(' ').unwrap_or(("", &setting.value));
+            let weight = 10 + (weight.parse::<u64>().ok()?.saturating_sub(1) * 990) / 9999;
+            Some(("io.bfq.weight", format!("{device} {weight}").trim_start().to_owned()))
+        }
+        _ => None,
+    }
 }
 
 fn judge_devices(directory: &Path, program: &[bpf::Instruction]) -> Result<(), IoError> {
@@ -334,6 +356,19 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_is_the_same_to_another_scheduler() {
+        let of = |file: &'static str, value: &str| {
+            let setting = Setting { file, value: value.to_owned(), required: true };
+            of_scheduler(&setting).map(|(file, value)| format!("{file} = {value}"))
+        };
+        assert_eq!(of("io.weight", "1").as_deref(), Some("io.bfq.weight = 10"));
+        assert_eq!(of("io.weight", "10000").as_deref(), Some("io.bfq.weight = 1000"));
+        assert_eq!(of("io.weight", "8:0 10000").as_deref(), Some("io.bfq.weight = 8:0 1000"));
+        assert_eq!(of("blkio.weight", "500").as_deref(), Some("blkio.bfq.weight = 500"));
+        assert_eq!(of("memory.max", "1"), None);
+    }
 
     #[test]
     fn a_number_is_found_by_its_whole_key() {

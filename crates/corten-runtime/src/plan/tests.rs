@@ -665,3 +665,132 @@ fn a_container_with_more_power_is_not_made_root_of_the_host() {
     spec.capabilities.insert(crate::capability::Capability::SysAdmin);
     assert!(plan(&spec, &root()).expect("it is possible").fallback.is_none());
 }
+
+/// A machine with control groups of either version that may be used.
+fn with_groups(is_v2: bool) -> HostFacts {
+    let names = ["memory", "cpu", "cpuset", "pids", "devices", "blkio", "io"];
+    let cgroups = if is_v2 {
+        CgroupFacts::V2 {
+            parent: "/sys/fs/cgroup".into(),
+            writable: true,
+            controllers: names.map(str::to_owned).into(),
+        }
+    } else {
+        let controller = |name: &str| crate::cgroup::V1Controller {
+            parent: format!("/sys/fs/cgroup/{name}").into(),
+            hierarchy: name.to_owned(),
+            writable: true,
+        };
+        let controllers = names.map(|name| (name.to_owned(), controller(name)));
+        CgroupFacts::V1 { controllers: controllers.into() }
+    };
+    HostFacts { cgroups, ..root() }
+}
+
+#[test]
+fn limits_have_the_words_of_each_version() {
+    use crate::resources::{BlockLimit, BlockLimitKind};
+    let mut spec = spec();
+    let limits = &mut spec.resources;
+    limits.memory_bytes = Some(Limit::required(64 << 20));
+    limits.memory_swap_bytes = Some(Limit::required(u64::MAX));
+    limits.memory_reservation_bytes = Some(Limit::required(32 << 20));
+    limits.cpu_quota_us = Some(Limit::required(50_000));
+    limits.cpu_period_us = Some(Limit::required(200_000));
+    limits.cpuset = Some(Limit::required("0-1".to_owned()));
+    limits.memory_nodes = Some(Limit::required("0".to_owned()));
+    limits.block_weight = Some(Limit::required(1000));
+    limits.block_limits = vec![
+        BlockLimit { kind: BlockLimitKind::ReadBytes, major: 8, minor: 0, value: 1 << 20 },
+        BlockLimit { kind: BlockLimitKind::WriteOperations, major: 8, minor: 0, value: 100 },
+    ];
+    spec.cgroup_parent = Some("/batch".to_owned());
+    let groups = |facts: &HostFacts| {
+        let plan = plan(&spec, facts).expect("it is possible");
+        let parents: Vec<_> =
+            plan.cgroup.groups.iter().map(|group| group.parent.display().to_string()).collect();
+        lines(&plan, &["control group"]) + &parents.join(" ") + "\n"
+    };
+    expect![[r#"
+        control group: blkio.weight = 1000, blkio.throttle.read_bps_device = 8:0 1048576, blkio.throttle.write_iops_device = 8:0 100
+        control group: cpu.cfs_period_us = 200000, cpu.cfs_quota_us = 50000
+        control group: cpuset.cpus = 0-1, cpuset.mems = 0
+        control group: memory.limit_in_bytes = 67108864, memory.memsw.limit_in_bytes = -1, memory.soft_limit_in_bytes = 33554432
+        wait for the control groups and the network
+        /sys/fs/cgroup/blkio/batch /sys/fs/cgroup/cpu/batch /sys/fs/cgroup/cpuset/batch /sys/fs/cgroup/memory/batch
+    "#]].assert_eq(&groups(&with_groups(false)));
+    expect![[r#"
+        control group: memory.max = 67108864, memory.swap.max = max, memory.low = 33554432, cpu.max = 50000 200000, cpuset.cpus = 0-1, cpuset.mems = 0, io.weight = 10000, io.max = 8:0 rbps=1048576, io.max = 8:0 wiops=100
+        wait for the control groups and the network
+        /sys/fs/cgroup/batch
+    "#]].assert_eq(&groups(&with_groups(true)));
+}
+
+#[test]
+fn what_only_one_version_knows_is_refused_by_the_other() {
+    let refused = |change: &dyn Fn(&mut ContainerSpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        let told = |facts: &HostFacts| match plan(&spec, facts) {
+            Ok(plan) => lines(&plan, &["control group"]),
+            Err(error) => format!("{error}\n"),
+        };
+        told(&with_groups(false)) + &told(&with_groups(true))
+    };
+    let table = [
+        refused(&|spec| spec.resources.memory_swappiness = Some(Limit::required(10))),
+        refused(&|spec| spec.resources.oom_kill_disabled = Some(Limit::required(()))),
+        refused(&|spec| spec.resources.memory_swappiness = Some(Limit::required(101))),
+        refused(&|spec| spec.resources.block_weight = Some(Limit::required(5))),
+        refused(&|spec| spec.resources.cpu_period_us = Some(Limit::required(5))),
+        refused(&|spec| spec.cgroup_parent = Some("/a/../b".to_owned())),
+    ];
+    expect![[r#"
+        control group: memory.swappiness = 10
+        wait for the control groups and the network
+        the swappiness limit cannot be set here: cgroup v2 does not know it
+        control group: memory.oom_control = 1
+        wait for the control groups and the network
+        the out-of-memory limit cannot be set here: cgroup v2 does not know it
+        the swappiness limit is outside 0 to 100
+        the swappiness limit is outside 0 to 100
+        the disk weight limit is outside 10 to 1000
+        the disk weight limit is outside 10 to 1000
+        the processor limit is of a period outside 1 ms to 1 s
+        the processor limit is of a period outside 1 ms to 1 s
+        control group `/a/../b` is no path such as `/batch/night`
+        control group `/a/../b` is no path such as `/batch/night`
+    "#]]
+    .assert_eq(&table.concat());
+}
+
+#[test]
+fn devices_are_limited_where_somebody_asked_for_less() {
+    use crate::cgroup::{DeviceAccess, DeviceKind};
+    use crate::spec::{Device, DeviceNumber};
+    let mut spec = spec();
+    let number = DeviceNumber { kind: DeviceKind::Block, major: 8, minor: 0 };
+    let of = |access: &str| Device {
+        access: DeviceAccess::parse(access).expect("letters"),
+        number: Some(number),
+        ..Device::new("/dev/sda")
+    };
+    let shown = |spec: &ContainerSpec, facts: &HostFacts| {
+        let plan = plan(spec, facts).expect("it is possible");
+        let program = plan.cgroup.groups.iter().any(|group| group.device_program.is_some());
+        (lines(&plan, &["control group", "notice"]), program)
+    };
+    spec.devices = vec![of("rwm")];
+    assert_eq!(shown(&spec, &with_groups(false)), (String::new(), false), "nothing is limited");
+    spec.devices = vec![of("r")];
+    let (lines, program) = shown(&spec, &with_groups(false));
+    assert!(lines.contains("devices.deny = a *:* rwm,"), "{lines}");
+    assert!(lines.contains("devices.allow = b 8:0 r, devices.deny = b 8:0 w\n"), "{lines}");
+    assert!(!program);
+    assert!(shown(&spec, &with_groups(true)).1);
+    let rootless = HostFacts { ids: user(10).ids, ..with_groups(true) };
+    let (lines, program) = shown(&spec, &rootless);
+    assert!(lines.contains("only root may give the kernel a program") && !program, "{lines}");
+    spec.all_devices = true;
+    assert_eq!(shown(&spec, &with_groups(false)), (String::new(), false));
+}
