@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::network;
 use crate::spec::RlimitKind;
+use crate::steps::Limit;
 
 /// Something to tell people although nothing failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +61,7 @@ impl fmt::Display for Notice {
                 write!(f, "the limit of {limit} processes holds for each user of the container")
             }
             Self::RlimitClamped { kind, asked, given } => {
+                let (given, asked) = (Limit(*given), Limit(*asked));
                 write!(
                     f,
                     "limit `{kind}` is {given} instead of {asked}, which this host does not give"

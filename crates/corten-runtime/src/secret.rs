@@ -88,8 +88,11 @@ impl SecretError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Gone { id } | Self::Read { id, .. } => {
+            Self::Gone { id } => {
                 Some(format!("put it into a file and name that: `--secret id={id},src=FILE`"))
+            }
+            Self::Read { .. } => {
+                Some("the file is read at each start, by whoever starts the container".to_owned())
             }
             Self::NoText { id } => Some(format!("give it as a file: `--secret id={id},type=file`")),
         }

@@ -389,7 +389,8 @@ impl fmt::Display for Step {
     }
 }
 
-struct Limit(u64);
+/// A limit of processes as people read it.
+pub(crate) struct Limit(pub u64);
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
