@@ -673,6 +673,7 @@ fn with_groups(is_v2: bool) -> HostFacts {
         CgroupFacts::V2 {
             parent: "/sys/fs/cgroup".into(),
             writable: true,
+            manager: None,
             controllers: names.map(str::to_owned).into(),
         }
     } else {
