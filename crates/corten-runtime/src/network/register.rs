@@ -31,8 +31,8 @@ const RECORD_BYTES_MAX: u64 = 1 << 20;
 /// The only form that there is.
 const VERSION: u32 = 1;
 
-/// Commands of every user may look: what is in it is no secret on its host.
-const MODE: u32 = 0o644;
+/// Only who runs the containers has business here, as with leases.
+const MODE: u32 = 0o600;
 
 /// A container that runs, as others on its host see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ impl Register {
         let bytes = serde_json::to_vec(container).map_err(NetworkError::Record)?;
         let Some(path) = self.path(&container.id) else { return Ok(()) };
         if !file::exists(&self.folder)? {
-            file::create_dirs(&self.folder, 0o755)?;
+            file::create_dirs(&self.folder, 0o700)?;
         }
         // It need not outlive the machine, so that nothing waits for a disk.
         let name = format!(".{}.{}", container.short_id(), corten_sys::random::name());

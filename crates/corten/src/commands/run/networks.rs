@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use corten_runtime::network::{self, DEFAULT_NETWORK, PortMapping};
+use corten_runtime::network::{self, DEFAULT_NETWORK, HostAddress, PortMapping};
 use corten_runtime::options::{self, NetworkOption, NetworkPlace};
 use corten_runtime::{ContainerSpec, Namespace, Network};
 use corten_store::{ContainerNetwork, Image, Store};
@@ -47,6 +47,11 @@ pub(super) fn apply(
             spec.network =
                 if option == NetworkOption::Host { Network::Host } else { Network::None };
             refuse_wishes(arguments, &format!("`--network {text}`"))?;
+            let is_gateway = |(_, to): &(_, HostAddress)| *to == HostAddress::Gateway;
+            if spec.network == Network::None && spec.networking.hosts.iter().any(is_gateway) {
+                return Err(CliError::new("`host-gateway` has no meaning with `--network none`")
+                    .hint("no way leads to the host; choose another network".to_owned()));
+            }
             return Ok(None);
         }
     }

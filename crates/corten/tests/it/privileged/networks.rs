@@ -186,7 +186,10 @@ fn a_network_of_another_container_is_shared_with_what_goes_with_it() {
         let refused = world.fails(&words);
         assert!(refused.contains("has no meaning with `--network container:db`"), "{refused}");
     }
+    world.idle("beside", &["--network", "container:db"]);
     world.ok(&["stop", "-t", "0", "db"]);
+    let left = world.ok(&["exec", "beside", "ls", "/sys/class/net"]);
+    assert_eq!(left, "lo\n", "its address is somebody else's from now on");
     let refused = world.fails(&["run", "--rm", "--network", "container:db", "base", "true"]);
     assert!(refused.contains("does not run"), "{refused}");
 }
@@ -299,6 +302,19 @@ fn networks_are_made_listed_and_removed() {
         (vec!["network", "create", "--subnet", "10.9.8.128/25", "x"], "overlaps `10.9.8.0/24`"),
         (vec!["network", "create", "host"], "stands for another one"),
         (vec!["network", "rm", "bridge"], "is always there"),
+        (
+            vec![
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--add-host",
+                "h:host-gateway",
+                "base",
+                "true",
+            ],
+            "has no meaning with `--network none`",
+        ),
         (vec!["network", "rm", "nobody"], "no network `nobody`"),
         (vec!["run", "--rm", "--network", "nobody", "base", "true"], "no network `nobody`"),
         (
