@@ -84,11 +84,9 @@ fn receive_with(
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
         match rustix::net::recvmsg(socket, &mut slice, &mut control, flags) {
             Ok(message) => break message,
-            Err(rustix::io::Errno::INTR) => {}
-            // The other side was closed with something unread: the end, too.
-            Err(rustix::io::Errno::CONNRESET) => {
-                return Ok(Received { length: 0, fds: Vec::new() });
-            }
+            // The other side was closed with something unread. That is told once, before what it has sent
+            // itself, which may say why.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             Err(errno) => return Err(errno.into()),
         }
     };
@@ -143,6 +141,18 @@ mod tests {
         assert!(try_send(left.as_fd(), b"o", &chunk).expect("no error"));
         drop(right);
         assert!(try_send(left.as_fd(), b"o", &chunk).is_err());
+    }
+
+    #[test]
+    fn last_words_are_heard_although_something_was_unread() {
+        let (left, right) = pair().expect("a pair");
+        send(left.as_fd(), b"unread", &[]).expect("sent");
+        send(right.as_fd(), b"last words", &[]).expect("sent");
+        drop(right);
+        let mut buffer = [0; 16];
+        let received = receive(left.as_fd(), &mut buffer).expect("received");
+        assert_eq!(&buffer[..received.length], b"last words");
+        assert_eq!(receive(left.as_fd(), &mut buffer).expect("the end").length, 0);
     }
 
     #[test]

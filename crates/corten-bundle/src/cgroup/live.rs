@@ -21,15 +21,20 @@ const END_PATIENCE: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Groups {
+    /// Finds out which of the groups will be ours. It is written down before they are made, so that they
+    /// are removed whoever is killed when.
+    pub(crate) fn claim(&mut self) {
+        for group in &mut self.groups {
+            group.is_own = !group.path.is_dir();
+        }
+    }
+
     /// Makes the groups. Without the right to, as for an ordinary user, there are none afterwards.
     pub(crate) fn make(&mut self, required: bool) -> Result<(), BundleError> {
         let mut made = Vec::new();
-        for mut group in std::mem::take(&mut self.groups) {
+        for group in std::mem::take(&mut self.groups) {
             match group.make() {
-                Ok(is_own) => {
-                    group.is_own = is_own;
-                    made.push(group);
-                }
+                Ok(()) => made.push(group),
                 Err(error)
                     if !required
                         && (error.is_permission_denied() || error.errno() == Some(libc::EROFS)) => {
@@ -233,9 +238,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Makes the group and those above it; false if it was there.
-    fn make(&self) -> Result<bool, IoError> {
-        let mut is_new = false;
+    fn make(&self) -> Result<(), IoError> {
         let below = self.path.strip_prefix(&self.mount).unwrap_or(&self.path);
         let mut path = self.mount.clone();
         for part in below.components() {
@@ -244,15 +247,15 @@ impl Group {
             if self.version == Version::V2 {
                 pass_on(&parent)?;
             }
-            is_new = match file::create_dir(&path, 0o755) {
-                Err(error) if error.is_already_exists() => false,
-                other => other.map(|()| true)?,
-            };
+            match file::create_dir(&path, 0o755) {
+                Err(error) if error.is_already_exists() => {}
+                other => other?,
+            }
             if self.names.iter().any(|name| name == "cpuset") {
                 inherit(&parent, &path)?;
             }
         }
-        Ok(is_new)
+        Ok(())
     }
 }
 

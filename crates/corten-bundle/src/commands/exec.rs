@@ -196,7 +196,7 @@ impl Started<'_> {
         let attempt = "speak to the process";
         match socket::send(control.as_fd(), format!("{GO} {pid}").as_bytes(), &[]) {
             // It has failed meanwhile, and its report of that comes next.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(error) if make::is_gone(&error) => {}
             other => other.map_err(failed(attempt))?,
         }
         match Told::receive(control.as_fd())? {

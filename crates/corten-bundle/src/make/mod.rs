@@ -149,6 +149,7 @@ impl Maker<'_> {
         console: Option<OwnedFd>,
         lock: corten_sys::lock::FileLock,
     ) -> Result<PidFd, BundleError> {
+        self.record.groups.claim();
         self.home.write_config(text)?;
         self.home.write(&self.record)?;
         // Relative paths of the configuration, and hooks, begin there.
@@ -201,7 +202,7 @@ impl Maker<'_> {
             let attempt = "speak to the container's first process";
             match socket::send(control.as_fd(), word, &[]) {
                 // It has failed meanwhile, and its report of that comes next.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                Err(error) if is_gone(&error) => Ok(()),
                 other => other.map_err(failed(attempt)),
             }
         };
@@ -273,6 +274,12 @@ impl Maker<'_> {
         }
         self.home.remove().unwrap_or_default();
     }
+}
+
+/// Whether a message found nobody.
+pub(crate) fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset)
 }
 
 /// Connects to the socket that takes a terminal's other side.

@@ -245,6 +245,8 @@ fn a_killed_maker_leaves_no_process() {
     assert_eq!(output.stdout().trim(), "[]", "the first process ends with its maker");
     all.run(&["delete", &id]).success();
     refused(&all, &["state", &id], "does not exist");
+    let group = std::path::Path::new("/sys/fs/cgroup/pids").join(&id);
+    assert!(!group.exists(), "its control groups are gone, too");
 }
 
 #[test]

@@ -224,6 +224,21 @@ impl Drop for Bundles {
         for id in output.stdout().lines() {
             self.run(&["delete", "--force", id]);
         }
+        // A container's own groups go with it; those above them are of whoever named them.
+        for controller in file::list_dir(Path::new("/sys/fs/cgroup")).unwrap_or_default() {
+            remove_groups(&Path::new("/sys/fs/cgroup").join(controller), &self.tag);
+        }
+    }
+}
+
+/// Removes empty groups whose names begin so, and those below them.
+fn remove_groups(parent: &Path, prefix: &str) {
+    for name in file::list_dir(parent).unwrap_or_default() {
+        let path = parent.join(&name);
+        if name.to_string_lossy().starts_with(prefix) && path.is_dir() {
+            remove_groups(&path, "");
+            file::remove_dir(&path).unwrap_or_default();
+        }
     }
 }
 
