@@ -29,9 +29,9 @@ pub(crate) use network::{
     NetworkInspectArgs, NetworkListArgs, NetworkNamesArgs, PortArgs,
 };
 pub(crate) use run::{
-    AttachArgs, AttachedArgs, ContainerArgs, ContainersArgs, EventsArgs, ExecArgs, KillArgs,
-    LogsArgs, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs,
-    TopArgs, UpdateArgs,
+    AttachArgs, AttachedArgs, ContainerArgs, ContainerCommand, ContainerPruneArgs, ContainersArgs,
+    EventsArgs, ExecArgs, KillArgs, LogsArgs, PsArgs, PullPolicy, RenameArgs, RmArgs, RunArgs,
+    StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs, WaitArgs, WaitCondition,
 };
 pub(crate) use system::{
     DoctorArgs, EmulationArgs, FsckArgs, PruneArgs, ServiceArgs, StartContainersArgs,
@@ -137,7 +137,7 @@ pub(crate) enum Command {
     /// Change the limits and the restart policy of containers, also while they run
     Update(UpdateArgs),
     /// Wait until containers end, and print their exit codes
-    Wait(ContainersArgs),
+    Wait(WaitArgs),
     /// Run a further command in a running container
     Exec(ExecArgs),
     /// Show what a container in the background has written
@@ -158,6 +158,9 @@ pub(crate) enum Command {
     Ps(PsArgs),
     /// Remove containers
     Rm(RmArgs),
+    /// Commands on containers in a longer spelling, and `container prune`
+    #[command(subcommand)]
+    Container(ContainerCommand),
     /// Directories that outlive containers
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Command;
+use super::images::InspectArgs;
 use super::isolation::{IsolationArgs, LimitArgs};
 use super::network::NetworkArgs;
 
@@ -101,6 +103,12 @@ pub(crate) struct ContainerArgs {
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Set a label, `NAME=VALUE`
+    #[arg(short, long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Read labels from a file, one `NAME=VALUE` a line
+    #[arg(long = "label-file", value_name = "FILE")]
+    pub label_files: Vec<PathBuf>,
     /// Run this instead of the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
@@ -213,6 +221,16 @@ pub(crate) struct PsArgs {
     /// Show ended containers too
     #[arg(short, long)]
     pub all: bool,
+    /// Only those with `id`, `name`, `status`, `exited`, `label`, `ancestor`, `volume`, `network` or `health`,
+    /// `NAME=VALUE`
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub filters: Vec<String>,
+    /// Only so many, those that were made last, also ended ones
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub last: Option<usize>,
+    /// Only the one that was made last, also if it has ended
+    #[arg(short, long)]
+    pub latest: bool,
     /// Print only IDs
     #[arg(short, long)]
     pub quiet: bool,
@@ -238,6 +256,108 @@ pub(crate) struct RmArgs {
     /// Remove the volumes that were made for the container alone, too
     #[arg(short, long)]
     pub volumes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// What is waited for: not-running, next-exit or removed
+    #[arg(long, value_name = "CONDITION", default_value = "not-running")]
+    pub condition: WaitCondition,
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitCondition {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainerPruneArgs {
+    /// Only those with `label`, or `until`: made before a time, or longer ago, such as `until=24h`
+    #[arg(long = "filter", value_name = "NAME=VALUE")]
+    pub filters: Vec<String>,
+    /// Accepted for Docker's sake: Corten never asks
+    #[arg(short, long, hide = true)]
+    pub force: bool,
+}
+
+/// The commands on containers in Docker's longer spelling.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ContainerCommand {
+    /// List containers
+    #[command(alias = "list", alias = "ps")]
+    Ls(PsArgs),
+    /// Show everything that is known of containers
+    Inspect(InspectArgs),
+    /// Remove containers that do not run
+    Prune(ContainerPruneArgs),
+    /// Same as `run`
+    Run(Box<RunArgs>),
+    /// Same as `create`
+    Create(Box<ContainerArgs>),
+    /// Same as `start`
+    Start(StartArgs),
+    /// Same as `attach`
+    Attach(AttachArgs),
+    /// Same as `stop`
+    Stop(StopArgs),
+    /// Same as `restart`
+    Restart(StopArgs),
+    /// Same as `kill`
+    Kill(KillArgs),
+    /// Same as `pause`
+    Pause(ContainersArgs),
+    /// Same as `unpause`
+    Unpause(ContainersArgs),
+    /// Same as `top`
+    Top(TopArgs),
+    /// Same as `stats`
+    Stats(StatsArgs),
+    /// Same as `update`
+    Update(UpdateArgs),
+    /// Same as `wait`
+    Wait(WaitArgs),
+    /// Same as `exec`
+    Exec(ExecArgs),
+    /// Same as `logs`
+    Logs(LogsArgs),
+    /// Same as `rename`
+    Rename(RenameArgs),
+    /// Same as `rm`
+    #[command(alias = "remove")]
+    Rm(RmArgs),
+}
+
+impl ContainerCommand {
+    /// The same in the shorter spelling; `prune` has none.
+    pub(crate) fn shorter(self) -> Command {
+        match self {
+            Self::Ls(arguments) => Command::Ps(arguments),
+            Self::Inspect(arguments) => Command::Inspect(arguments),
+            Self::Prune(arguments) => Command::Container(Self::Prune(arguments)),
+            Self::Run(arguments) => Command::Run(arguments),
+            Self::Create(arguments) => Command::Create(arguments),
+            Self::Start(arguments) => Command::Start(arguments),
+            Self::Attach(arguments) => Command::Attach(arguments),
+            Self::Stop(arguments) => Command::Stop(arguments),
+            Self::Restart(arguments) => Command::Restart(arguments),
+            Self::Kill(arguments) => Command::Kill(arguments),
+            Self::Pause(arguments) => Command::Pause(arguments),
+            Self::Unpause(arguments) => Command::Unpause(arguments),
+            Self::Top(arguments) => Command::Top(arguments),
+            Self::Stats(arguments) => Command::Stats(arguments),
+            Self::Update(arguments) => Command::Update(arguments),
+            Self::Wait(arguments) => Command::Wait(arguments),
+            Self::Exec(arguments) => Command::Exec(arguments),
+            Self::Logs(arguments) => Command::Logs(arguments),
+            Self::Rename(arguments) => Command::Rename(arguments),
+            Self::Rm(arguments) => Command::Rm(arguments),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

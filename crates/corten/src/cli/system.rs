@@ -10,7 +10,7 @@ pub(crate) enum SystemCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove what no image, container or running command needs
+    /// Remove ended containers, unused networks, and what no image, container or running command needs
     Prune(PruneArgs),
     /// Show which processors' programs can be executed here, and let more of them
     Emulation(EmulationArgs),
@@ -29,6 +29,9 @@ pub(crate) struct PruneArgs {
     /// Remove the build cache and the directories of cache mounts too
     #[arg(short, long)]
     pub all: bool,
+    /// Remove the volumes without a name that no container has, too
+    #[arg(long)]
+    pub volumes: bool,
     /// Keep the most recently used part of the build cache, up to this size, such as 10g
     #[arg(long, visible_alias = "reserved-space", value_name = "BYTES")]
     pub keep_storage: Option<String>,

@@ -1,6 +1,9 @@
 //! The life of containers in the background: start, stop, restart, kill, wait, rename.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use corten_monitor::{Attach, Control};
@@ -9,9 +12,11 @@ use corten_store::{Container, ContainerRecord, Event, RunningContainer, Store};
 use corten_sys::clock::{Clock as _, SystemClock};
 
 use super::exec::not_running;
-use super::ps::find_container;
+use super::ps::{choose, find_container};
 use super::{Context, flag, tell};
-use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StartArgs, StopArgs};
+use crate::cli::{
+    ContainersArgs, KillArgs, RenameArgs, StartArgs, StopArgs, WaitArgs, WaitCondition,
+};
 use crate::error::CliError;
 
 /// A killed process that is still there after this waits for a disk or a device.
@@ -73,16 +78,15 @@ pub(super) fn start(context: &Context, arguments: &StartArgs) -> Result<ExitCode
     }))
 }
 
-/// `corten stop CONTAINER…`.
+/// `corten stop CONTAINER…`, all at once.
 pub(super) fn stop(context: &Context, arguments: &StopArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     let signal = signal(arguments)?;
-    Ok(each(context, &store, &arguments.containers, |container, name| {
+    let refuse = |name: &str| Err(missing(name));
+    each_at_once(context, &store, &arguments.containers, refuse, |container, _| {
         store.note_stopped(&container.record.id)?;
-        stop_one(&store, container, signal, arguments.time)?;
-        context.ui.line(name);
-        Ok(())
-    }))
+        stop_one(&store, container, signal, arguments.time)
+    })
 }
 
 /// `corten restart CONTAINER…`.
@@ -173,23 +177,46 @@ fn each_running(
 }
 
 /// `corten wait CONTAINER…`.
-pub(super) fn wait(context: &Context, arguments: &ContainersArgs) -> Result<ExitCode, CliError> {
+pub(super) fn wait(context: &Context, arguments: &WaitArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     Ok(each(context, &store, &arguments.containers, |container, name| {
-        let told = match control(&store, container)? {
-            Some(control) if container.running => control.wait()?,
-            _ => None,
+        let container = match arguments.condition {
+            WaitCondition::NextExit => wait_for_start(&store, container)?,
+            WaitCondition::NotRunning | WaitCondition::Removed => container.clone(),
         };
-        let code = match told {
+        let told = match control(&store, &container)? {
+            Some(control) => control.wait()?,
+            None => None,
+        };
+        let mut code = match told {
             Some(ended) => Some(ended.code),
-            None => wait_for_record(&store, container)?,
+            None => wait_for_record(&store, &container)?,
         };
+        if arguments.condition == WaitCondition::Removed {
+            while let Some(found) = store.container(&container.record.id)? {
+                code = found.state.exit_code.or(code);
+                std::thread::sleep(LOOK_AT_FOREIGN_EVERY);
+            }
+        }
         let code = code.ok_or_else(|| {
             CliError::new(format!("container `{name}` has ended, and nobody knows how"))
         })?;
         context.ui.line(&code.to_string());
         Ok(())
     }))
+}
+
+/// Waits until a container runs; one that has been removed meanwhile is returned as it was.
+fn wait_for_start(store: &Store, container: &Container) -> Result<Container, CliError> {
+    let mut container = container.clone();
+    while !container.running {
+        std::thread::sleep(LOOK_AT_FOREIGN_EVERY);
+        match store.container(&container.record.id)? {
+            Some(found) => container = found,
+            None => break,
+        }
+    }
+    Ok(container)
 }
 
 /// Waits until nobody runs the container, and reads how it ended.
@@ -232,6 +259,61 @@ pub(super) fn each(
         }
     }
     code
+}
+
+/// So many containers are waited for at once.
+const AT_ONCE: usize = 16;
+
+/// Does something with several containers at once and prints the name of each, in their order; one that
+/// fails does not keep the others from it. Containers that are not there are what `missing` says.
+pub(super) fn each_at_once(
+    context: &Context,
+    store: &Store,
+    names: &[String],
+    missing: impl Fn(&str) -> Result<(), CliError> + Sync,
+    act: impl Fn(&Container, &str) -> Result<(), CliError> + Sync,
+) -> Result<ExitCode, CliError> {
+    // Read once for all: with a thousand names, a look for each would be a million.
+    let containers = store.containers()?;
+    let do_one = |name: &String| -> Result<bool, CliError> {
+        match choose(&containers, name)? {
+            Some(container) => act(container, name).map(|()| true),
+            None => missing(name).map(|()| false),
+        }
+    };
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let mut code = ExitCode::SUCCESS;
+    std::thread::scope(|scope| {
+        for _ in 0..names.len().min(AT_ONCE) {
+            let (sender, next, do_one) = (sender.clone(), &next, &do_one);
+            scope.spawn(move || {
+                while let Some((at, name)) = {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    names.get(at).map(|name| (at, name))
+                } {
+                    if sender.send((at, do_one(name))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut done = BTreeMap::new();
+        let mut told = 0;
+        for (at, result) in receiver {
+            done.insert(at, result);
+            while let (Some(result), Some(name)) = (done.remove(&told), names.get(told)) {
+                told += 1;
+                match result {
+                    Ok(true) => context.ui.line(name),
+                    Ok(false) => {}
+                    Err(error) => code = error.print(&context.ui),
+                }
+            }
+        }
+    });
+    Ok(code)
 }
 
 /// Finds a container that must be there.

@@ -8,6 +8,7 @@ mod boot;
 mod build;
 mod cache;
 mod checks;
+mod container;
 mod container_files;
 mod cp;
 mod doctor;
@@ -49,7 +50,7 @@ use corten_runtime::options::OptionError;
 use corten_store::{Event, Store, StoreOptions};
 use corten_sys::userns::{self, RootlessIds};
 
-use crate::cli::{BuildxCommand, Cli, Command, SystemCommand};
+use crate::cli::{BuildxCommand, Cli, Command, ContainerCommand, SystemCommand};
 use crate::error::CliError;
 use crate::settings::{Environment, Settings};
 use crate::ui::Ui;
@@ -96,7 +97,10 @@ fn duration(name: &str, text: &str, hint: &str) -> Result<Duration, CliError> {
 /// Runs the command and turns its result into the process's exit code.
 pub(crate) fn dispatch(cli: Cli, environment: Environment, mut ui: Ui) -> ExitCode {
     ui.set_color(cli.global.color);
-    let command = cli.command;
+    let command = match cli.command {
+        Command::Container(command) => command.shorter(),
+        command => command,
+    };
     let result = prepare(&cli.global, &command, environment, &ui)
         .and_then(|context| execute(&context, command));
     match result {
@@ -200,6 +204,10 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Events(arguments) => events::events(context, &arguments),
         Command::Stats(arguments) => stats::stats(context, &arguments),
         Command::Update(arguments) => update::update(context, &arguments),
+        Command::Container(ContainerCommand::Prune(arguments)) => {
+            container::prune(context, &arguments)
+        }
+        Command::Container(other) => execute(context, other.shorter()),
         Command::Wait(arguments) => life::wait(context, &arguments),
         Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),

@@ -425,20 +425,26 @@ fn remove_one(store: &Store, name: &str) -> Result<bool, CliError> {
 }
 
 fn prune(context: &Context, store: &Store) -> Result<ExitCode, CliError> {
-    if userns::is_whole_system(&userns::own_map("uid_map")?) {
-        network::sweep()?;
+    for name in remove_unused(store)? {
+        context.ui.line(&name);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the networks that no container is on, and returns their names.
+pub(super) fn remove_unused(store: &Store) -> Result<Vec<String>, CliError> {
+    let mut removed = Vec::new();
     for network in store.networks()? {
         match store.remove_network(&network.name, |network| {
             Ok::<_, PruneError>(corten_monitor::forget_network(network).map_err(CliError::from)?)
         }) {
-            Ok(true) => context.ui.line(&network.name),
+            Ok(true) => removed.push(network.name),
             Ok(false) | Err(PruneError::Store(StoreError::NetworkInUse { .. })) => {}
             Err(PruneError::Store(error)) => return Err(error.into()),
             Err(PruneError::Cli(error)) => return Err(error),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(removed)
 }
 
 /// Keeps apart what is no failure of `prune`.

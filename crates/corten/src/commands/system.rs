@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use corten_runtime::options;
 use corten_store::{CacheMounts, GcPolicy, Repair};
+use corten_sys::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use super::{Context, duration, flag};
@@ -66,6 +67,18 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
         keep_bytes,
     };
     let store = context.store()?;
+    let before = policy
+        .keep_younger_seconds
+        .map(|seconds| SystemClock.now().seconds.saturating_sub(seconds));
+    let containers = super::container::remove_ended(context, &store, &|container| {
+        before.is_none_or(|before| container.record.created < before)
+    })?;
+    let networks = super::network::remove_unused(&store)?;
+    let volumes = if arguments.volumes {
+        super::volume::remove_unused(context, &store, false)?
+    } else {
+        Vec::new()
+    };
     let report = store.gc(&policy)?;
     let is_whole = policy.keep_bytes.is_none() && policy.keep_younger_seconds.is_none();
     let caches = if arguments.all && is_whole {
@@ -77,6 +90,9 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
     if arguments.json {
         let document = json!({
             "schema": "corten.system-prune/1",
+            "containers": containers.len(),
+            "networks": networks.len(),
+            "volumes": volumes.len(),
             "layers": report.layers,
             "images": report.images,
             "indexes": report.indexes,
@@ -86,6 +102,13 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<ExitCode, CliError>
         });
         context.ui.line(&format!("{document:#}"));
     } else {
+        for (removed, what) in
+            [(&containers, "containers"), (&networks, "networks"), (&volumes, "volumes")]
+        {
+            if !removed.is_empty() {
+                context.ui.line(&format!("removed {} {what}", removed.len()));
+            }
+        }
         context.ui.line(&format!(
             "removed {} layers, {} images and {} blobs: {}",
             report.layers,

@@ -110,6 +110,19 @@ fn prune(
     store: &Store,
     arguments: &VolumePruneArgs,
 ) -> Result<ExitCode, CliError> {
+    for name in remove_unused(context, store, arguments.all)? {
+        context.ui.line(&name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the volumes that no container has, those with a name only where that is asked for, and
+/// returns their names.
+pub(super) fn remove_unused(
+    context: &Context,
+    store: &Store,
+    also_named: bool,
+) -> Result<Vec<String>, CliError> {
     let containers = store.containers()?;
     let used: BTreeSet<&String> = containers
         .iter()
@@ -117,14 +130,15 @@ fn prune(
             container.record.volumes.iter().chain(&container.record.anonymous_volumes)
         })
         .collect();
+    let mut removed = Vec::new();
     for volume in store.volumes()? {
-        let is_meant = arguments.all || volume.anonymous;
+        let is_meant = also_named || volume.anonymous;
         if is_meant && !used.contains(&volume.name) && store.remove_volume(&volume.name)? {
             told(context, store, "destroy", &volume.name);
-            context.ui.line(&volume.name);
+            removed.push(volume.name);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(removed)
 }
 
 fn told(context: &Context, store: &Store, action: &str, name: &str) {

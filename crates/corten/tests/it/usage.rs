@@ -26,7 +26,7 @@ fn a_misspelt_command_gets_a_suggestion() {
         --- stderr
         error: unrecognized subcommand 'imagse'
 
-          tip: some similar subcommands exist: 'base', 'image', 'images'
+          tip: some similar subcommands exist: 'pause', 'base', 'image', 'images'
 
         Usage: corten [OPTIONS] <COMMAND>
 

@@ -1,5 +1,7 @@
 //! Small pieces of `corten run`: the record, the root file system, and a word about root.
 
+use std::collections::BTreeMap;
+
 use corten_monitor::{Definition, Health, ParseRestartError, Restart};
 use corten_oci::image::ContainerConfig;
 use corten_runtime::options::{LogOption, parse_log_option, parse_signal};
@@ -27,11 +29,42 @@ pub(super) fn rootfs(
     rootfs
 }
 
+/// A file of labels beyond this is a mistake.
+const LABELS_BYTES_MAX: u64 = 4 << 20;
+
+/// The image's labels, then the files', then the flags'.
+pub(super) fn labels(
+    arguments: &ContainerArgs,
+    image: &Image,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut texts = Vec::new();
+    for path in &arguments.label_files {
+        let bytes = corten_sys::file::read_limited(path, LABELS_BYTES_MAX)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let lines = text.lines().map(str::trim);
+        texts.extend(
+            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
+        );
+    }
+    texts.extend(arguments.labels.iter().cloned());
+    let mut labels = image.config.config.labels.clone();
+    for text in &texts {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(CliError::new(format!("the label `{text}` has no name"))
+                .hint("write `--label name=value`".to_owned()));
+        }
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}
+
 pub(super) fn record(
     id: &str,
     arguments: &ContainerArgs,
     image: &Image,
     spec: &ContainerSpec,
+    labels: BTreeMap<String, String>,
 ) -> ContainerRecord {
     ContainerRecord {
         id: id.to_owned(),
@@ -43,7 +76,7 @@ pub(super) fn record(
         remove_at_end: arguments.rm,
         volumes: Vec::new(),
         anonymous_volumes: Vec::new(),
-        config: Some(config(arguments, image, spec)),
+        config: Some(ContainerConfig { labels, ..config(arguments, image, spec) }),
         networks: None,
     }
 }

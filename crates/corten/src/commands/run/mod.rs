@@ -70,7 +70,7 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     let keys = super::attach::keys(context, &arguments.attached)?;
     let prepared = prepare(context, flags)?;
     if arguments.plan {
-        let mut spec = prepared.settled(&prepared.describe(flags))?;
+        let mut spec = prepared.settled(&prepared.describe(flags)?)?;
         spec.settle()?;
         corten_monitor::find_peers(&prepared.store, &mut spec)?;
         let plan = corten_runtime::plan(&spec, &prepared.facts)?;
@@ -177,9 +177,10 @@ fn prepare(context: &Context, flags: &ContainerArgs) -> Result<Prepared, CliErro
 }
 
 impl Prepared {
-    fn describe(&self, flags: &ContainerArgs) -> ContainerRecord {
-        let record = describe::record(&self.id, flags, &self.image, &self.spec);
-        ContainerRecord { networks: self.networks.clone(), ..record }
+    fn describe(&self, flags: &ContainerArgs) -> Result<ContainerRecord, CliError> {
+        let labels = describe::labels(flags, &self.image)?;
+        let record = describe::record(&self.id, flags, &self.image, &self.spec, labels);
+        Ok(ContainerRecord { networks: self.networks.clone(), ..record })
     }
 
     /// The description with what its networks are now.
@@ -207,7 +208,7 @@ impl Prepared {
         definition.input_once =
             flags.interactive && (runs != Runs::InBackground || lives_on(flags));
         let definition = definition.encode()?;
-        let mut record = self.describe(flags);
+        let mut record = self.describe(flags)?;
         for volume in &self.volumes {
             volume.make(&self.store, &self.image)?;
             let names =

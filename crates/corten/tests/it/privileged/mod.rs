@@ -18,6 +18,7 @@ mod interrupted;
 mod isolation;
 mod life;
 mod links;
+mod lists;
 mod locks;
 mod networks;
 mod outputs;
