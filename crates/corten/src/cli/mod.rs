@@ -250,7 +250,9 @@ pub(crate) fn reference() -> String {
 
 fn describe(command: &clap::Command, parent: &str, page: &mut String) {
     let name = format!("{parent} {}", command.get_name());
-    if command.get_name() == "help" {
+    // What is another command in a longer spelling is on the page already.
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    if command.get_name() == "help" || about.starts_with("Same as `") {
         return;
     }
     if command.has_subcommands() {
