@@ -14,8 +14,11 @@ const SCHEMA: u32 = 1;
 pub const GOLDEN_REGISTRY: &str = "golden.internal";
 
 /// The recipes that ship with this program.
-const EMBEDDED: [&str; 2] =
-    [include_str!("../recipes/debian-12.toml"), include_str!("../recipes/python-3.11.toml")];
+const EMBEDDED: [&str; 3] = [
+    include_str!("../recipes/debian-12.toml"),
+    include_str!("../recipes/python-3.11.toml"),
+    include_str!("../recipes/toolbox.toml"),
+];
 
 /// A recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,7 +321,7 @@ mod tests {
         assert_eq!(error.to_string(), "there is no golden base `python-3.10`");
         assert_eq!(error.hint().unwrap(), "did you mean `python-3.11`?");
         let error = find("nginx").unwrap_err();
-        assert_eq!(error.hint().unwrap(), "there are: debian-12, python-3.11");
+        assert_eq!(error.hint().unwrap(), "there are: debian-12, python-3.11, toolbox");
     }
 
     #[test]

@@ -391,7 +391,7 @@ fn store(facts: &Facts) -> Check {
 
 fn space(facts: &Facts) -> Vec<Check> {
     let Some(space) = facts.space else { return Vec::new() };
-    let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes % (1 << 30)) * 10 >> 30);
+    let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
     let prune = "`corten system prune --all` removes what can be made again";
     let found = format!("{} free of {}", gib(space.free_bytes), gib(space.total_bytes));
     let mut checks = vec![if space.free_bytes < FREE_BYTES_MIN {

@@ -162,7 +162,7 @@ impl Extractor<'_> {
         let Header { kind, meta, mtime_nanoseconds, .. } = header;
         let modified = Timestamp { seconds: meta.mtime, nanoseconds: mtime_nanoseconds };
         let is_directory = matches!(kind, EntryKind::Directory { .. });
-        let is_there = self.make_way(dir, name, path, &kind)?;
+        let is_there = make_way(dir, name, path, &kind)?;
         match kind {
             EntryKind::Directory { .. } => {
                 if !is_there {
@@ -201,35 +201,6 @@ impl Extractor<'_> {
             dir.set_times(name, modified)?;
         }
         Ok(())
-    }
-
-    /// Removes what is in the way. True if what is there is to be used: a directory for a directory, and
-    /// a file that cannot be removed since something is mounted on it.
-    fn make_way(
-        &mut self,
-        dir: &Dir,
-        name: &OsStr,
-        path: &TreePath,
-        kind: &EntryKind,
-    ) -> Result<bool, FilesError> {
-        let Some(existing) = file::absent_is_none(dir.stat(name))? else { return Ok(false) };
-        let is_directory = matches!(kind, EntryKind::Directory { .. });
-        match (existing.kind == FileKind::Directory, is_directory) {
-            (true, true) => return Ok(true),
-            (true, false) => return Err(FilesError::OverDirectory { path: path.to_string() }),
-            (false, true) => return Err(FilesError::OverFile { path: path.to_string() }),
-            (false, false) => {}
-        }
-        match dir.remove_file(name) {
-            Err(error)
-                if error.errno() == Some(libc::EBUSY)
-                    && existing.kind == FileKind::File
-                    && matches!(kind, EntryKind::File { .. }) =>
-            {
-                Ok(true)
-            }
-            removed => Ok(removed.map(|()| false)?),
-        }
     }
 
     fn file(
@@ -320,6 +291,34 @@ impl Extractor<'_> {
             corten_sys::beneath::set_times(&dir, dir.path(), *modified)?;
         }
         Ok(())
+    }
+}
+
+/// Removes what is in the way. True if what is there is to be used: a directory for a directory, and
+/// a file that cannot be removed since something is mounted on it.
+fn make_way(
+    dir: &Dir,
+    name: &OsStr,
+    path: &TreePath,
+    kind: &EntryKind,
+) -> Result<bool, FilesError> {
+    let Some(existing) = file::absent_is_none(dir.stat(name))? else { return Ok(false) };
+    let is_directory = matches!(kind, EntryKind::Directory { .. });
+    match (existing.kind == FileKind::Directory, is_directory) {
+        (true, true) => return Ok(true),
+        (true, false) => return Err(FilesError::OverDirectory { path: path.to_string() }),
+        (false, true) => return Err(FilesError::OverFile { path: path.to_string() }),
+        (false, false) => {}
+    }
+    match dir.remove_file(name) {
+        Err(error)
+            if error.errno() == Some(libc::EBUSY)
+                && existing.kind == FileKind::File
+                && matches!(kind, EntryKind::File { .. }) =>
+        {
+            Ok(true)
+        }
+        removed => Ok(removed.map(|()| false)?),
     }
 }
 

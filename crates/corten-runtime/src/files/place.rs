@@ -55,11 +55,10 @@ pub(super) fn place(
         Found::Directory => Ok(Placing::Into),
         Found::Other if destination.end != End::Plain => Err(PlaceError::NoDirectory),
         Found::Other if is_directory => Err(PlaceError::DirectoryOntoFile),
-        Found::Other => Ok(Placing::As),
         Found::Nothing if !is_directory && destination.end != End::Plain => {
             Err(PlaceError::NoDirectory)
         }
-        Found::Nothing => Ok(Placing::As),
+        Found::Other | Found::Nothing => Ok(Placing::As),
     }
 }
 

@@ -344,6 +344,10 @@ impl Walker {
 
     /// Stays, so that the container's namespaces do, until the helper or the caller kills it.
     fn hold(&mut self) -> ! {
+        // Whoever joins the container's namespaces with the right to look into its processes may see its
+        // files by this one. There is nothing of the container's in them that could make use of it.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .unwrap_or_default();
         // The caller waits for the end of the socket.
         self.control = None;
         self.mounts.clear();

@@ -90,3 +90,19 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "NAME[:TAG]")]
     pub name: Option<String>,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct DebugArgs {
+    /// The image that the tools are in
+    #[arg(long, value_name = "IMAGE", default_value = "golden.internal/toolbox:12")]
+    pub image: String,
+    /// As whom, `name|uid[:group|gid]` of the tools' image; root otherwise
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Name or ID of a container, else an image
+    #[arg(value_name = "CONTAINER|IMAGE")]
+    pub target: String,
+    /// A command of the tools' image instead of a shell
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}

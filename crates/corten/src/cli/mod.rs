@@ -19,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use build::{
     BaseBuildArgs, BaseCommand, BuildArgs, LockArgs, ProgressMode, SharedArgs, StepArgs,
 };
-pub(crate) use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, ImportArgs};
+pub(crate) use files::{CommitArgs, CpArgs, DebugArgs, DiffArgs, ExportArgs, ImportArgs};
 pub(crate) use images::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -144,6 +144,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Copy files between a container and the host
     Cp(CpArgs),
+    /// Look into a container or an image with the tools of another one
+    Debug(DebugArgs),
     /// Show which files a container has added, changed or deleted
     Diff(DiffArgs),
     /// Make an image of a container's files
@@ -223,7 +225,9 @@ pub(crate) fn parse(arguments: &[OsString], ui: &Ui) -> Result<Cli, ExitCode> {
             }
             ui.raw_error(&text);
             // `run` keeps Docker's code for "the container was not even tried".
-            let docker_like = arguments.get(1).is_some_and(|word| word == "run" || word == "exec");
+            let docker_like = arguments
+                .get(1)
+                .is_some_and(|word| ["run", "exec", "debug"].iter().any(|known| word == known));
             Err(ExitCode::from(if docker_like { 125 } else { EXIT_FAILURE }))
         }
     }

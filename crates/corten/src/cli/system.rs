@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -65,8 +63,14 @@ pub(crate) struct ServiceArgs {
     #[arg(long)]
     pub user: bool,
     /// Write it to this file, or to where systemd looks for it
-    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
-    pub write: Option<Option<PathBuf>>,
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub write: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -31,7 +31,7 @@ pub(super) fn service(context: &Context, arguments: &ServiceArgs) -> Result<Exit
         context.ui.data(&unit);
         return Ok(ExitCode::SUCCESS);
     };
-    let path = path.clone().unwrap_or_else(|| place(context, is_user));
+    let path = if path.is_empty() { place(context, is_user) } else { PathBuf::from(path) };
     if let Some(folder) = path.parent() {
         corten_sys::file::create_dirs(folder, 0o755)?;
     }
@@ -212,10 +212,10 @@ fn report(context: &Context, failures: &[(&Container, CliError)], what: &str) {
 }
 
 /// Does something with several containers at once, begun in their order; returns what failed.
-fn at_once<'c>(
-    containers: &'c [Container],
+fn at_once(
+    containers: &[Container],
     act: impl Fn(&Container) -> Result<(), CliError> + Sync,
-) -> Vec<(&'c Container, CliError)> {
+) -> Vec<(&Container, CliError)> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

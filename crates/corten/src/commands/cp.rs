@@ -64,18 +64,18 @@ pub(super) fn cp(context: &Context, arguments: &CpArgs) -> Result<ExitCode, CliE
                 let to = HostPath { path: Path::new(to), from: cwd };
                 Ok(files::copy_out(pid, path.as_bytes(), to, options)?)
             })?;
-            tell(context, arguments, &copied)
+            Ok(tell(context, arguments, &copied))
         }
         (Place::Host(from), Place::Container { name, path }) => {
             let copied = with_container(context, name, |pid, cwd| {
                 let from = HostPath { path: Path::new(from), from: cwd };
                 Ok(files::copy_in(pid, from, path.as_bytes(), options)?)
             })?;
-            tell(context, arguments, &copied)
+            Ok(tell(context, arguments, &copied))
         }
         (Place::Stream, Place::Container { name, path }) => {
             let copied = stream_in(context, name, path)?;
-            tell(context, arguments, &copied)
+            Ok(tell(context, arguments, &copied))
         }
         (Place::Container { .. }, Place::Container { .. }) => {
             Err(CliError::new("files cannot be copied from one container to another at once")
@@ -128,7 +128,7 @@ fn stream_in(context: &Context, name: &str, path: &str) -> Result<Copied, CliErr
 }
 
 /// Says what was copied, and what not.
-fn tell(context: &Context, arguments: &CpArgs, copied: &Copied) -> Result<ExitCode, CliError> {
+fn tell(context: &Context, arguments: &CpArgs, copied: &Copied) -> ExitCode {
     if copied.skipped_devices > 0 {
         let count = copied.skipped_devices;
         context.ui.warning(&format!(
@@ -146,7 +146,7 @@ fn tell(context: &Context, arguments: &CpArgs, copied: &Copied) -> Result<ExitCo
         let to = &arguments.destination;
         context.ui.done("copied", &format!("{} {things} to {to}", copied.entries));
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod checks;
 mod container;
 mod container_files;
 mod cp;
+mod debug;
 mod doctor;
 mod emulation;
 mod events;
@@ -151,6 +152,7 @@ fn project_of(command: &Command) -> &Path {
 fn container_of(command: &Command) -> Option<&str> {
     match command {
         Command::Cp(arguments) => cp::container_of(arguments),
+        Command::Debug(arguments) => Some(&arguments.target),
         _ => None,
     }
 }
@@ -179,6 +181,7 @@ fn starts_programs(command: &Command) -> bool {
             | Command::Run(_)
             | Command::Start(_)
             | Command::Restart(_)
+            | Command::Debug(_)
             | Command::System(SystemCommand::StartContainers(_))
             | Command::Base(_)
     )
@@ -212,6 +215,7 @@ fn execute(context: &Context, command: Command) -> Result<ExitCode, CliError> {
         Command::Exec(arguments) => exec::exec(context, &arguments),
         Command::Logs(arguments) => logs::logs(context, &arguments),
         Command::Cp(arguments) => cp::cp(context, &arguments),
+        Command::Debug(arguments) => debug::debug(context, &arguments),
         Command::Diff(arguments) => files::diff(context, &arguments),
         Command::Commit(arguments) => files::commit(context, &arguments),
         Command::Export(arguments) => files::export(context, &arguments),

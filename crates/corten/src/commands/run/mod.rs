@@ -98,6 +98,19 @@ fn start(context: &Context, arguments: &RunArgs) -> Result<ExitCode, CliError> {
     here(context, arguments, prepared, container)
 }
 
+/// Runs a container that goes away, in this process, with a description that is changed before.
+pub(super) fn beside(
+    context: &Context,
+    arguments: &RunArgs,
+    change: impl FnOnce(&mut ContainerSpec),
+) -> Result<ExitCode, CliError> {
+    let flags = &arguments.container;
+    let mut prepared = prepare(context, flags)?;
+    change(&mut prepared.spec);
+    let container = prepared.record(context, flags, Runs::Here)?;
+    here(context, arguments, prepared, container)
+}
+
 /// True for a container that may outlive the command that shows it: one with a terminal, which keys
 /// leave alone, or one that is started again. It has a monitor from the beginning.
 fn lives_on(flags: &ContainerArgs) -> bool {

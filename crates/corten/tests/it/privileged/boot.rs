@@ -28,7 +28,9 @@ fn policies_bring_containers_back_after_a_boot() {
     run("by-hand-always", "always");
     all.ok(&["stop", "-t", "0", "by-hand-always"]);
     all.ok(&["create", "--name=new", "--restart=always", "--network=none", "base", "sleep", "9"]);
-    ids.iter().for_each(|id| lose_power(&all, id));
+    for id in &ids {
+        lose_power(&all, id);
+    }
     all.until("their end", |all| all.ok(&["ps", "-q"]).is_empty());
     let started = all.0.run(&["system", "start-containers"]).success();
     let mut names: Vec<&str> = started.stdout().lines().collect();
@@ -58,7 +60,9 @@ fn what_cannot_be_started_is_told_and_keeps_nobody_from_it() {
     let volume = format!("{}:/v", gone.display());
     let bad = all.run("bad", &["--restart=always", "-v", &volume], "exec sleep 1000");
     let good = all.run("good", &["--restart=always"], "exec sleep 1000");
-    [bad, good].iter().for_each(|id| lose_power(&all, id));
+    for id in [bad, good] {
+        lose_power(&all, &id);
+    }
     all.until("their end", |all| all.ok(&["ps", "-q"]).is_empty());
     corten_sys::file::remove_dir(&gone).expect("nobody has it");
     let started = all.0.run(&["system", "start-containers"]).code(1);

@@ -7,6 +7,7 @@ mod build;
 mod bundles;
 mod conformance;
 mod cp;
+mod debug;
 mod devices;
 mod doctor;
 mod entitlements;
