@@ -210,12 +210,12 @@ fn images_that_are_not_there() {
     context.check(
         &["run", "golden.internal/nosuch:1"],
         &expect![[r#"
-        exit: 125
-        --- stdout
-        --- stderr
-        error: there is no golden base `golden.internal/nosuch:1`
-        hint: there are: debian-12, python-3.11
-    "#]],
+            exit: 125
+            --- stdout
+            --- stderr
+            error: there is no golden base `golden.internal/nosuch:1`
+            hint: there are: debian-12, python-3.11, toolbox
+        "#]],
     );
     context.check(
         &["tag", "nosuch", "x"],
@@ -275,12 +275,12 @@ fn bases_that_cannot_be_made() {
     context.check(
         &["base", "build", "python-9"],
         &expect![[r#"
-        exit: 2
-        --- stdout
-        --- stderr
-        error: there is no golden base `python-9`
-        hint: there are: debian-12, python-3.11
-    "#]],
+            exit: 2
+            --- stdout
+            --- stderr
+            error: there is no golden base `python-9`
+            hint: there are: debian-12, python-3.11, toolbox
+        "#]],
     );
     context.write("a.lock", "{}");
     context.check(
