@@ -27,10 +27,10 @@ Usage: cargo xtask COMMAND
   tidy --shrink      Lower the ratchet to what the code needs by now; never raise it
   gen                Write the pages of docs/reference that come from the program
   gen --check        Fail if one of them is out of date
-  bench [WORK…]      Measure noop, change, start (the default), start-network, exec, thousand, base,
-                     app-noop, app-change, app-cold, large; `build` is the last four, `run` those
-                     from start to thousand
-    --against LIST   Peers to measure beside it: docker, docker-classic, podman, buildah, each also
+  bench [WORK…]      Measure noop, change, start (the default), start-network, exec, thousand,
+                     bundle, base, app-noop, app-change, app-cold, large; `build` is the last four,
+                     `run` those from start to bundle
+    --against LIST   Peers to measure beside it: docker, docker-classic, podman, buildah, crun, runc, each also
                      as NAME=PROGRAM (default: those that run)
     --pairs N        How often each is measured (default: 20)
     --write          Write docs/benchmarks.md

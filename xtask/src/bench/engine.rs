@@ -12,11 +12,13 @@ const IMAGE: &str = "corten-bench:latest";
 const HOST: &str = "corten-bench-host";
 
 /// The peers that can be named, and what is told apart by their words.
-const PEERS: [(&str, Kind); 4] = [
+const PEERS: [(&str, Kind); 6] = [
     ("docker", Kind::BuildKit),
     ("docker-classic", Kind::Classic),
     ("podman", Kind::Podman),
     ("buildah", Kind::Buildah),
+    ("crun", Kind::Runtime),
+    ("runc", Kind::Runtime),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ enum Kind {
     Classic,
     Podman,
     Buildah,
+    /// What engines start containers with, from a bundle.
+    Runtime,
 }
 
 /// A peer as it was asked for: `NAME`, or `NAME=PROGRAM`.
@@ -90,10 +94,13 @@ impl Engine {
     pub(super) fn peer(peer: &Peer) -> Result<Self, Failure> {
         let version = shell::read(Command::new(&peer.program).arg("--version"))?;
         // `info` asks the daemon where there is one.
-        shell::read(Command::new(&peer.program).arg("info"))?;
+        if peer.kind != Kind::Runtime {
+            shell::read(Command::new(&peer.program).arg("info"))?;
+        }
         Ok(Self {
             name: peer.name,
-            version: version.trim().to_owned(),
+            // Some add what they were built with.
+            version: version.lines().next().unwrap_or_default().trim().to_owned(),
             kind: peer.kind,
             program: peer.program.clone(),
             global: Vec::new(),
@@ -101,9 +108,38 @@ impl Engine {
         })
     }
 
-    /// Whether it starts containers at all.
+    /// Whether it starts containers from images.
     pub(super) fn runs(&self) -> bool {
-        self.kind != Kind::Buildah
+        !matches!(self.kind, Kind::Buildah | Kind::Runtime)
+    }
+
+    /// Whether it has images.
+    pub(super) fn builds(&self) -> bool {
+        self.kind != Kind::Runtime
+    }
+
+    /// Whether it starts containers from bundles.
+    pub(super) fn takes_bundles(&self) -> bool {
+        matches!(self.kind, Kind::Corten | Kind::Runtime)
+    }
+
+    /// Writes the configuration of a bundle.
+    pub(super) fn spec(&self, bundle: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["oci", "spec", "--bundle"]).arg(bundle);
+        command
+    }
+
+    /// Starts the container of a bundle.
+    pub(super) fn run_bundle(&self, bundle: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        if self.kind == Kind::Corten {
+            command.arg("oci");
+        }
+        let state = bundle.with_file_name("state").join(self.name);
+        command.arg("--root").arg(state).arg("run").arg("--bundle").arg(bundle);
+        command.arg("corten-bench");
+        command
     }
 
     /// Whether a step can mount the context.
@@ -128,7 +164,7 @@ impl Engine {
             Kind::Classic => drop(command.env("DOCKER_BUILDKIT", "0")),
             // Without it, nothing is kept for the next build.
             Kind::Buildah => drop(command.arg("--layers")),
-            Kind::Corten | Kind::Podman => {}
+            Kind::Corten | Kind::Podman | Kind::Runtime => {}
         }
         command.args(flags).arg(context);
         command
@@ -196,7 +232,8 @@ mod tests {
         assert_eq!((classic.name(), classic.program), ("docker-classic", "docker".into()));
         let script = Peer::parse("buildah=./in-chroot").unwrap();
         assert_eq!((script.name(), script.program), ("buildah", "./in-chroot".into()));
-        let message = "unknown peer `lxc`; there are docker, docker-classic, podman, buildah";
+        let message =
+            "unknown peer `lxc`; there are docker, docker-classic, podman, buildah, crun, runc";
         assert_eq!(Peer::parse("lxc").unwrap_err().0, message);
     }
 }

@@ -44,6 +44,7 @@ enum Work {
     RunNetwork,
     Exec,
     Thousand,
+    Bundle,
     Base,
     AppNoop,
     AppChange,
@@ -51,13 +52,14 @@ enum Work {
     Large,
 }
 
-const WORKS: [(&str, Work); 11] = [
+const WORKS: [(&str, Work); 12] = [
     ("noop", Work::Noop),
     ("change", Work::Change),
     ("start", Work::Run),
     ("start-network", Work::RunNetwork),
     ("exec", Work::Exec),
     ("thousand", Work::Thousand),
+    ("bundle", Work::Bundle),
     ("base", Work::Base),
     ("app-noop", Work::AppNoop),
     ("app-change", Work::AppChange),
@@ -68,7 +70,7 @@ const WORKS: [(&str, Work); 11] = [
 /// Names for several at once.
 const GROUPS: [(&str, &[Work]); 2] = [
     ("build", &[Work::AppNoop, Work::AppChange, Work::AppCold, Work::Large]),
-    ("run", &[Work::Run, Work::RunNetwork, Work::Exec, Work::Thousand]),
+    ("run", &[Work::Run, Work::RunNetwork, Work::Exec, Work::Thousand, Work::Bundle]),
 ];
 
 impl Work {
@@ -80,6 +82,7 @@ impl Work {
             Self::RunNetwork => "Run a command in a new container with a network",
             Self::Exec => "Run a further command in a container",
             Self::Thousand => "Containers in the background, and short ones",
+            Self::Bundle => "Run a bundle, as the runtime of other engines",
             Self::Base => "Make a golden base again",
             Self::AppNoop => "A service with 19 wheels: build again with nothing changed",
             Self::AppChange => "A service with 19 wheels: build again after a change of one line",
@@ -270,8 +273,13 @@ impl Bench {
             Work::RunNetwork => engine.run_with_network(),
             Work::Exec => engine.execute(),
             Work::Thousand => engine.background("NAME"),
+            Work::Bundle => engine.run_bundle(&self.bundle()),
             Work::Base => engine.command(&["base", "build", "--quiet", RECIPE]),
         }
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.place.join("bundle")
     }
 
     fn application(&self, work: Work) -> Option<&Application> {
@@ -308,7 +316,8 @@ fn is_measured(engine: &Engine, work: Work) -> bool {
         Work::Base => engine.name == "corten",
         Work::Run | Work::RunNetwork | Work::Exec | Work::Thousand => engine.runs(),
         Work::Large => engine.mounts(),
-        _ => true,
+        Work::Bundle => engine.takes_bundles(),
+        _ => engine.builds(),
     }
 }
 
@@ -347,7 +356,7 @@ mod tests {
             (
                 &["nop"][..],
                 "unknown benchmark `nop`; there are noop, change, start, start-network, exec, \
-                 thousand, base, app-noop, app-change, app-cold, large, build, run",
+                 thousand, bundle, base, app-noop, app-change, app-cold, large, build, run",
             ),
             (&["--pairs", "0"], "`0` is no number of pairs"),
             (&["--pairs"], "`--pairs` needs a value"),

@@ -47,11 +47,15 @@ impl Bench {
                 projects.push(bench.sample.clone());
             }
             projects.extend(bench.service.iter().map(|service| service.directory.clone()));
+            let builders = bench.engines.iter().filter(|engine| engine.builds());
             for (engine, project) in
-                bench.engines.iter().flat_map(|engine| projects.iter().map(move |p| (engine, p)))
+                builders.flat_map(|engine| projects.iter().map(move |p| (engine, p)))
             {
                 ui::step(&format!("build {} with {}", bench.name(project), engine.name));
                 bench.succeed(engine.build(project))?;
+            }
+            if wants(&[Work::Bundle]) {
+                bench.make_bundle()?;
             }
             if wants(&[Work::Exec]) {
                 for engine in bench.engines.iter().filter(|engine| engine.runs()) {
@@ -81,6 +85,29 @@ impl Bench {
         self.succeed(command)
     }
 
+    /// Makes a bundle of the base whose program does nothing, with the configuration that `oci spec` writes.
+    fn make_bundle(&self) -> Result<(), Failure> {
+        let bundle = self.bundle();
+        if bundle.is_dir() {
+            return Ok(());
+        }
+        ui::step("make a bundle");
+        let context = self.place.join("bundle-context");
+        shell::write_file(&context.join("Dockerfile"), format!("FROM {BASE}\n"))?;
+        let mut command = self.engines[0].command(&["build", "--output"]);
+        self.succeed({
+            command.arg(bundle.join("rootfs")).arg(&context);
+            command
+        })?;
+        self.succeed(self.engines[0].spec(&bundle))?;
+        let file = bundle.join("config.json");
+        let text = shell::read_file(&file)?;
+        let changed = text
+            .replacen("\"terminal\": true", "\"terminal\": false", 1)
+            .replacen("\"sh\"", "\"true\"", 1);
+        shell::write_file(&file, changed)
+    }
+
     /// Adds the peers that were asked for, or those that run, with the same base.
     fn add_peers(&mut self, options: &Options) -> Result<(), Failure> {
         let mut peers = Vec::new();
@@ -100,7 +127,9 @@ impl Bench {
         let words = ["save", "--format", "docker-archive", "--output", &archive_text, BASE];
         self.succeed(self.engines[0].command(&words))?;
         for peer in peers {
-            self.succeed(peer.load(&archive))?;
+            if peer.builds() {
+                self.succeed(peer.load(&archive))?;
+            }
             self.engines.push(peer);
         }
         Ok(())
@@ -147,7 +176,7 @@ impl Bench {
                 }
             }
         }
-        for engine in self.engines.iter().skip(1) {
+        for engine in self.engines.iter().skip(1).filter(|engine| engine.builds()) {
             if let Err(Failure(message)) = self.succeed(engine.remove()) {
                 ui::warn(&message);
             }
