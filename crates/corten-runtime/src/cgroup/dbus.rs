@@ -119,8 +119,13 @@ fn message(call: Call<'_>, serial: u32, body: &Body) -> Vec<u8> {
 
 /// Says who we are, and waits until that is believed.
 pub(super) fn authenticate(stream: &mut (impl Read + Write), user: u32) -> io::Result<()> {
-    let name: String = user.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
-    stream.write_all(format!("\0AUTH EXTERNAL {name}\r\n").as_bytes())?;
+    // The digits of the number, as the numbers of their letters.
+    let mut words = b"\0AUTH EXTERNAL ".to_vec();
+    for digit in user.to_string().bytes() {
+        words.extend([b'3', digit]);
+    }
+    words.extend(b"\r\n");
+    stream.write_all(&words)?;
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         let mut byte = [0];
