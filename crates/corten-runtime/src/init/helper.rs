@@ -110,13 +110,20 @@ pub(super) fn main() -> io::Result<()> {
     drop((theirs, cgroup));
     let child = PidFd::open(pid).map_err(Failure::of("watch the container's first process"));
     let child = reported(child, &control)?;
-    let prepared = prepare(&plan, early, (pid, &child), control.as_fd(), ours.as_fd());
+    let prepared = prepare(&plan, early, (pid, &child), control.as_fd());
     if prepared.is_err() {
         // The first failure is the one to report; the kill can only fail if there is nobody left.
         child.kill().unwrap_or_default();
     }
-    reported(prepared, &control)?;
-    drop((ours, control));
+    let mounts = reported(prepared, &control)?;
+    // The caller takes the end of this socket for the start of the program, which comes at any time from
+    // here on.
+    drop(control);
+    if hand_over(mounts.as_ref(), ours.as_fd()).is_err() {
+        // It has failed, and told why itself.
+        child.kill().unwrap_or_default();
+    }
+    drop((ours, mounts));
     guard(pid, &child, caller_alive.as_fd(), &null)?;
     match gathered {
         Some(group) => cgroup::end_all(&group).map_err(io::Error::other),
@@ -229,37 +236,42 @@ fn new_keyring() -> Result<(), Failure> {
     }
 }
 
+/// Makes the mounts; there are none in a mount namespace of others.
 fn prepare(
     plan: &HelperPlan,
     early: Option<Mounts>,
     (pid, child): (u32, &PidFd),
     control: BorrowedFd<'_>,
-    container: BorrowedFd<'_>,
-) -> Result<(), Failure> {
+) -> Result<Option<Mounts>, Failure> {
     let started = Report::Started { pid };
     started.send(control, &[child.as_fd()]).map_err(Failure::of("tell of the container"))?;
     if let Some(maps) = &plan.id_maps {
         write_maps(pid, maps)?;
     }
-    if matches!(plan.root, RootStep::Joined { .. }) {
-        // Everything else is there; it only takes the place of a message with mounts.
-        socket::send(container, b"mounts", &[]).map_err(Failure::of("hand over the mounts"))?;
-        return Report::Prepared.send(control, &[]).map_err(Failure::of("tell that all is ready"));
-    }
-    let Mounts { root, sources } = if let Some(mounts) = early {
-        mounts
-    } else {
-        for limit in &plan.raised_limits {
-            raise(Some(pid), *limit)?;
+    let mounts = match early {
+        _ if matches!(plan.root, RootStep::Joined { .. }) => None,
+        Some(mounts) => Some(mounts),
+        None => {
+            for limit in &plan.raised_limits {
+                raise(Some(pid), *limit)?;
+            }
+            adjust_oom(plan, &pid.to_string())?;
+            let user_namespace = layers::user_namespace(plan, pid)?;
+            Some(make_mounts(plan, user_namespace.as_ref().map(AsFd::as_fd))?)
         }
-        adjust_oom(plan, &pid.to_string())?;
-        let user_namespace = layers::user_namespace(plan, pid)?;
-        make_mounts(plan, user_namespace.as_ref().map(AsFd::as_fd))?
     };
-    let mut fds = vec![root.as_fd()];
-    fds.extend(sources.iter().map(AsFd::as_fd));
-    socket::send(container, b"mounts", &fds).map_err(Failure::of("hand over the mounts"))?;
-    Report::Prepared.send(control, &[]).map_err(Failure::of("tell that mounts are made"))
+    Report::Prepared.send(control, &[]).map_err(Failure::of("tell that all is ready"))?;
+    Ok(mounts)
+}
+
+/// Gives the container its mounts, or the word that there are none.
+fn hand_over(mounts: Option<&Mounts>, container: BorrowedFd<'_>) -> io::Result<()> {
+    let mut fds = Vec::new();
+    if let Some(Mounts { root, sources }) = mounts {
+        fds.push(root.as_fd());
+        fds.extend(sources.iter().map(AsFd::as_fd));
+    }
+    socket::send(container, b"mounts", &fds)
 }
 
 fn write_maps(pid: u32, maps: &IdMaps) -> Result<(), Failure> {
