@@ -212,7 +212,7 @@ fn a_privileged_container_has_no_power_over_the_machine() {
         "vhangup",
         "open_by_handle_at",
     ];
-    let calls: String = CALLS
+    let calls: Vec<String> = CALLS
         .iter()
         .filter(|(name, ..)| of_machine.contains(name))
         .map(|(name, number, arguments)| {
@@ -222,7 +222,7 @@ fn a_privileged_container_has_no_power_over_the_machine() {
         })
         .collect();
     let secret = all.0.work_dir().join("secret");
-    let script = all.0.write("try.pl", calls + &files(&secret));
+    let script = all.0.write("try.pl", calls.concat() + &files(&secret));
     let volume = format!("{}:/try.pl:ro", script.display());
     let run = [
         "run",

@@ -61,6 +61,9 @@ impl World {
     }
 }
 
+/// How long a resolver waits before it asks again.
+const RESOLVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Asks the container's name server and returns the code and the addresses of its answer.
 fn ask(container: &Container, name: &str, kind: u16) -> (u8, Vec<IpAddr>) {
     let mut query = vec![0x77, 0x88, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -71,12 +74,15 @@ fn ask(container: &Container, name: &str, kind: u16) -> (u8, Vec<IpAddr>) {
     query.extend([0, 0, u8::try_from(kind).unwrap(), 0, 1]);
     let answer = container.run(|| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(RESOLVER_PATIENCE)).unwrap();
         socket.connect((SERVER, 53)).unwrap();
-        socket.send(&query).unwrap();
         let mut buffer = [0; 2048];
-        let length = socket.recv(&mut buffer).unwrap();
-        buffer[..length].to_vec()
+        // A datagram that finds the server's queue full is lost: resolvers ask again.
+        let length = (0..20).find_map(|_| {
+            socket.send(&query).unwrap();
+            socket.recv(&mut buffer).ok()
+        });
+        buffer[..length.expect("the server answers")].to_vec()
     });
     read_answer(&query, &answer)
 }
