@@ -8,6 +8,7 @@ use corten_testkit::require;
 use expect_test::expect;
 
 use super::life::Containers;
+use crate::world::with_further_programs;
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Overlay, Need::NetworkNamespaces];
 
@@ -19,7 +20,7 @@ struct World {
 impl World {
     fn new() -> Self {
         namespace::unshare(namespace::NETWORK).expect("a network namespace");
-        Self { all: Containers::new() }
+        Self { all: Containers(with_further_programs()) }
     }
 
     fn ok(&self, words: &[&str]) -> String {
