@@ -218,7 +218,9 @@ fn no_link_of_a_container_leads_to_a_file_of_the_host() {
         let copied = all.0.run(&["cp", "-q", "-L", "one:/d/x/secret", "got"]);
         if copied.status.success() {
             read += 1;
-            assert_eq!(all.0.read("got"), "of the container\n");
+            // The shell makes the file first, and then writes into it.
+            let got = all.0.read("got");
+            assert!(["", "of the container\n"].contains(&got.as_str()), "{got}");
         }
         tried(&["cp", "-q", "one:/d", "tree"]);
     }
@@ -233,7 +235,7 @@ fn an_ordinary_user_copies_too() {
     require!(Need::Root, Need::UserNamespaces, Need::RootlessOverlay, Need::Program("newuidmap"));
     let context = with_root_files().as_user(54_321, 54_321);
     context.run(&["build", "-q", "--network=none", "-t", "base", "base"]).success();
-    let line = "echo x >/f; exec sleep 1000";
+    let line = "echo x >/t; mv /t /f; exec sleep 1000";
     context.run(&["run", "-d", "--name=one", "--network=none", "base", "sh", "-c", line]).success();
     let looks = (0..200).map(|_| context.run(&["cp", "one:/f", "got"]));
     assert!(looks.into_iter().any(|copied| copied.status.success()), "nothing was copied");
