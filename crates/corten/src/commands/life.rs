@@ -132,11 +132,12 @@ pub(super) fn kill_and_wait(store: &Store, container: &Container) -> Result<(), 
     wait_until_gone(store, container)
 }
 
-/// `corten kill CONTAINER…`.
+/// `corten kill CONTAINER…`, all at once.
 pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, CliError> {
     let store = context.store()?;
     let signal = flag("signal", parse_signal(&arguments.signal))?;
-    Ok(each(context, &store, &arguments.containers, |container, name| {
+    let refuse = |name: &str| Err(missing(name));
+    each_at_once(context, &store, &arguments.containers, refuse, |container, name| {
         if !container.running {
             return Err(not_running(name));
         }
@@ -146,9 +147,8 @@ pub(super) fn kill(context: &Context, arguments: &KillArgs) -> Result<ExitCode, 
         } else if let Some(control) = reach(&store, container)? {
             control.signal(signal)?;
         }
-        context.ui.line(name);
         Ok(())
-    }))
+    })
 }
 
 /// `corten pause CONTAINER…`.
