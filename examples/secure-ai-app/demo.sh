@@ -51,7 +51,8 @@ step "Build again with nothing changed" 0 "$corten" build -t "$image:v1" "$work/
 sed -i 's/the model is running/version two is running/' "$work/app/main.py"
 step "Change one line of code and build again: every earlier layer is reused" 0 \
   "$corten" build -t "$image:v2" "$work/app"
-[ "$(grep -c DONE "$work/output")" -eq 1 ] || fail "more than the changed step was done again"
+# A store that has seen the demo before has the changed step, too.
+[ "$(grep -c DONE "$work/output")" -le 1 ] || fail "more than the changed step was done again"
 step "Run the new version" 0 \
   "$corten" run --rm --network none -e MODEL_API_KEY=demo-key "$image:v2"
 expect "SUCCESS: version two is running"
